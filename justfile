@@ -1,0 +1,33 @@
+# List the recipes
+default:
+    @just --list
+
+# Build and run the demo plan, as the README does
+demo:
+    cargo run --release -- run plans/demo.kdl
+
+# Every test; a judge that is not installed is reported as skipped
+test:
+    cargo test
+
+# Formatting, lints and documentation, with warnings denied
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+# Licences, sources and duplicate versions of dependencies
+deny:
+    cargo deny --offline check licenses bans sources
+
+# Rewrite the expected error texts of fixtures/errors
+bless:
+    BLESS=1 cargo test --test errors
+
+# Times against make+openssl and ninja, side by side
+bench:
+    benches/compare.sh
+
+# Everything that CI runs
+ci:
+    .ci/run

@@ -1,0 +1,377 @@
+//! What went wrong in a cluster, said for people: kubectl and istioctl end with 1 for everything, so
+//! their text decides (cluster facts §6). It runs nothing.
+
+use std::io;
+
+use thiserror::Error;
+
+use super::{
+    Target, Tools,
+    signs::{NOT_READY, SIGNS},
+};
+use crate::host::process::{Command, Exit, Finished};
+
+/// Whether another try, a flag or a person helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It may pass by itself: a server that restarts, a network that is slow.
+    Transient,
+    /// It will fail again until somebody does something.
+    Failed,
+    /// Done as asked it could break a living mesh, or take what belongs to somebody else.
+    Refused,
+    /// The run was interrupted.
+    Interrupted,
+}
+
+/// Why a step failed.
+#[derive(Debug, Clone, Error)]
+#[error("{cause}")]
+pub struct StepError {
+    /// What happened and what to do next. Never a key.
+    pub cause: String,
+    /// The end of what the tool said; keys are blotted out.
+    pub stderr: String,
+    /// Whether another try helps.
+    pub kind: Kind,
+    /// Something was waited for and did not come up: events may say why.
+    pub(super) unready: bool,
+}
+
+/// Says what a command's failure means.
+pub(super) fn explain(command: &Command, target: &Target<'_>, finished: &Finished) -> StepError {
+    // Only kubectl is given keys, and only on standard input.
+    let stderr = match command.stdin {
+        Some(_) => blot(&finished.tail),
+        None => finished.tail.clone(),
+    };
+    let tool = command.program.rsplit('/').next().unwrap_or_default();
+    let (kind, cause) = match finished.status {
+        Exit::Interrupted => (Kind::Interrupted, "interrupted".to_owned()),
+        Exit::TimedOut => {
+            // Of a call that should take a second, another try may do; an install has had its time.
+            let quick = command.stdin.is_some() || command.capture_stdout;
+            let kind = if quick { Kind::Transient } else { Kind::Failed };
+            let limit = command.timeout.unwrap_or_default().as_secs();
+            let next = "check that the cluster answers, and VPN and proxy";
+            (kind, format!("{tool} did not end within {limit} s; {next}"))
+        }
+        Exit::Signal(signal) => told(
+            &stderr,
+            target,
+            &format!("{tool} was ended by signal {signal}"),
+        ),
+        Exit::Code(code) => told(
+            &stderr,
+            target,
+            &format!("{tool} failed with exit code {code}"),
+        ),
+    };
+    let unready = cause.starts_with(NOT_READY) || finished.status == Exit::TimedOut;
+    let cause = format!("cluster {}: {cause}", target.cluster);
+    StepError {
+        cause,
+        stderr,
+        kind,
+        unready,
+    }
+}
+
+/// The meaning of a known text; for an unknown one, what ended and its last line.
+fn told(stderr: &str, target: &Target<'_>, ended: &str) -> (Kind, String) {
+    if let Some(sign) = SIGNS.iter().find(|s| s.is_in(stderr)) {
+        let text = format!("{}; {}", sign.what, sign.next);
+        return (sign.kind, fill(&text, target, stderr));
+    }
+    let last = stderr.lines().rev().find(|l| !l.trim().is_empty());
+    let cause = last.map_or(ended.to_owned(), |l| format!("{ended}: {}", l.trim()));
+    (Kind::Failed, cause)
+}
+
+fn fill(text: &str, target: &Target<'_>, stderr: &str) -> String {
+    text.replace("{ns}", target.namespace)
+        .replace("{context}", target.context)
+        .replace("{managers}", &managers(stderr))
+}
+
+/// The field managers that a conflict names: `conflict with "argocd" using v1:`, `conflicts with …`.
+fn managers(stderr: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for marker in ["conflict with \"", "conflicts with \""] {
+        for part in stderr.split(marker).skip(1) {
+            names.extend(part.split('"').next().filter(|n| !names.contains(n)));
+        }
+    }
+    if names.is_empty() {
+        "another field manager".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// Blots out what could be key material: a tool may repeat the object it was given.
+fn blot(text: &str) -> String {
+    let key_like = |word: &str| {
+        word.len() >= 48
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
+    };
+    let is_break = |c: char| !(c.is_ascii_alphanumeric() || "+/=".contains(c));
+    let blot_word = |piece: &str| {
+        let (word, rest) = piece.split_at(piece.find(is_break).unwrap_or(piece.len()));
+        if key_like(word) {
+            format!("[…]{rest}")
+        } else {
+            piece.to_owned()
+        }
+    };
+    text.split_inclusive(is_break).map(blot_word).collect()
+}
+
+impl StepError {
+    /// True where another try may help.
+    pub fn transient(&self) -> bool {
+        self.kind == Kind::Transient
+    }
+
+    fn new(kind: Kind, target: &Target<'_>, cause: &str) -> Self {
+        let cause = format!("cluster {}: {cause}", target.cluster);
+        Self {
+            cause,
+            stderr: String::new(),
+            kind,
+            unready: false,
+        }
+    }
+
+    pub(super) fn after_tries(mut self, tries: usize) -> Self {
+        self.cause.push_str(&format!(" (tried {tries} times)"));
+        self
+    }
+
+    pub(super) fn not_run(
+        command: &Command,
+        tools: &Tools,
+        target: &Target<'_>,
+        error: &io::Error,
+    ) -> Self {
+        let (tool, variable) = if command.program == tools.kubectl {
+            ("kubectl", "KUBECTL")
+        } else {
+            ("istioctl", "ISTIOCTL")
+        };
+        Self::new(
+            Kind::Failed,
+            target,
+            &format!("{error}; install {tool}, or name it in the variable {variable}"),
+        )
+    }
+
+    pub(super) fn garbled(target: &Target<'_>, what: &str) -> Self {
+        let cause = format!(
+            "kubectl answered with {what}; a proxy may answer in the API server's place, look at the server of context {}",
+            target.context
+        );
+        Self::new(Kind::Failed, target, &cause)
+    }
+
+    pub(super) fn terminating(target: &Target<'_>) -> Self {
+        let (context, ns) = (target.context, target.namespace);
+        Self::new(
+            Kind::Transient,
+            target,
+            &format!(
+                "namespace {ns} is being deleted; wait until it is gone; what holds it up: kubectl --context {context} get namespace {ns} -o yaml"
+            ),
+        )
+    }
+
+    pub(super) fn foreign_secret(target: &Target<'_>, key: &str) -> Self {
+        let (context, ns) = (target.context, target.namespace);
+        let why = match key {
+            "istio-generated" => "Istio made it itself",
+            _ => "istiod reads it in place of ca-cert.pem and ca-key.pem",
+        };
+        let cause = format!(
+            "the secret cacerts holds {key}: {why}, so it is not touched. If no mesh lives on it: kubectl --context {context} -n {ns} delete secret cacerts"
+        );
+        Self::new(Kind::Refused, target, &cause)
+    }
+
+    pub(super) fn other_root(target: &Target<'_>) -> Self {
+        let (context, ns) = (target.context, target.namespace);
+        let cause = format!(
+            "the secret cacerts holds another root-cert.pem: workloads of two roots do not trust each other, so it is not replaced. Restore the root key and certificate it came from; or, if no istiod runs on it: kubectl --context {context} -n {ns} delete secret cacerts"
+        );
+        Self::new(Kind::Refused, target, &cause)
+    }
+
+    pub(super) fn other_root_served(target: &Target<'_>, published: bool) -> Self {
+        let (context, ns) = (target.context, target.namespace);
+        let what = if published {
+            "istiod serves another root than root-cert.pem"
+        } else {
+            "istiod has not published its root certificate"
+        };
+        let cause = format!(
+            "{what}; one that started before the secret cacerts was there needs a restart: kubectl --context {context} -n {ns} rollout restart deploy/{}",
+            target.control_plane()
+        );
+        // istiod writes the ConfigMap some time after it is ready, and over one of an earlier install.
+        Self::new(Kind::Transient, target, &cause)
+    }
+
+    pub(super) fn not_up(target: &Target<'_>) -> Self {
+        let (context, ns) = (target.context, target.namespace);
+        Self::new(
+            Kind::Transient,
+            target,
+            &format!(
+                "Istio is not complete in namespace {ns}; see kubectl --context {context} -n {ns} get pods, or run the cluster's -install target"
+            ),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::plan::model::IstioVersion;
+
+    fn target() -> Target<'static> {
+        Target {
+            cluster: "cluster1",
+            context: "ctx",
+            namespace: "istio-system",
+            network: None,
+            primary: None,
+            runs_istiod: true,
+            istio: IstioVersion {
+                major: 1,
+                minor: 30,
+            },
+        }
+    }
+
+    fn explained(tail: &str) -> StepError {
+        let finished = Finished {
+            status: Exit::Code(1),
+            stdout: Default::default(),
+            tail: tail.into(),
+        };
+        explain(
+            &Command {
+                program: "/x/kubectl".into(),
+                stdin: Some(Default::default()),
+                ..Command::default()
+            },
+            &target(),
+            &finished,
+        )
+    }
+
+    /// Texts as seen on real clusters (cluster facts §1, §4 and §6).
+    #[test]
+    fn texts_tell_causes() {
+        use Kind::{Failed, Refused, Transient};
+        let cases = [
+            (
+                Transient,
+                "refused",
+                "The connection to the server 10.1.0.1:6443 was refused - did you specify the right host or port?",
+            ),
+            (
+                Transient,
+                "in time",
+                "Unable to connect to the server: net/http: TLS handshake timeout",
+            ),
+            (
+                Failed,
+                "credentials of context ctx",
+                "error: You must be logged in to the server (Unauthorized)",
+            ),
+            (
+                Failed,
+                "credentials of context ctx",
+                "Error: the server has asked for the client to provide credentials",
+            ),
+            (
+                Failed,
+                "may not",
+                "Error from server (Forbidden): secrets \"cacerts\" is forbidden: User \"x\" cannot patch resource",
+            ),
+            (
+                Transient,
+                "being deleted",
+                "secrets \"cacerts\" is forbidden: unable to create new content in namespace istio-system because it is being terminated",
+            ),
+            (
+                Failed,
+                "quota",
+                "secrets \"cacerts\" is forbidden: exceeded quota: q, requested: secrets=1, used: secrets=0, limited: secrets=0",
+            ),
+            (
+                Transient,
+                "webhook",
+                "Error from server (InternalError): Internal error occurred: failed calling webhook \"X\": failed to call webhook: Post: context deadline exceeded",
+            ),
+            (
+                Failed,
+                "no context ctx",
+                "Error in configuration: context was not found for specified context: ctx",
+            ),
+            (
+                Failed,
+                "no context ctx",
+                "Error: failed to setup client: context \"ctx\" does not exist",
+            ),
+            (
+                Failed,
+                "plugin",
+                "getting credentials: exec: executable p failed with exit code 3",
+            ),
+            (
+                Refused,
+                "argocd owns",
+                "error: Apply failed with 3 conflicts: conflicts with \"argocd\":\n- .data.ca-cert.pem",
+            ),
+            (
+                Refused,
+                "kubectl-patch owns",
+                "error: Apply failed with 1 conflict: conflict with \"kubectl-patch\" using v1: .data.root-cert.pem",
+            ),
+            (
+                Failed,
+                "did not become ready",
+                "Error: failed to wait for resource: resources not ready after 20s: context deadline exceeded",
+            ),
+            (
+                Transient,
+                "busy",
+                "Error from server (TooManyRequests): the server is currently unable",
+            ),
+            (Failed, "exit code 1: boom", "first\nboom\n\n"),
+        ];
+        for (kind, words, tail) in cases {
+            let error = explained(tail);
+            assert_eq!(error.kind, kind, "{tail}");
+            assert!(error.cause.contains(words), "{}", error.cause);
+        }
+    }
+
+    #[test]
+    fn keys_are_blotted_out() {
+        let key = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7/+A=";
+        let error = explained(&format!(
+            "invalid: {{\"ca-key.pem\":\"{key}\"}} in /etc/some/path-of.no-interest"
+        ));
+        assert_eq!(
+            error.stderr,
+            "invalid: {\"ca-key.pem\":\"[…]\"} in /etc/some/path-of.no-interest"
+        );
+        assert!(!error.cause.contains(key));
+    }
+}

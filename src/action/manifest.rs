@@ -1,0 +1,501 @@
+//! Writes a cluster's `install.yaml` in the dialect of the plan's Istio release. Pure: the plan in,
+//! bytes out, the same bytes for the same plan. It knows nothing of files or of istioctl.
+
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::plan::model::{self, Cluster, IstioVersion, Mesh};
+
+/// Namespace that every Istio release takes for its own unless told otherwise.
+const DEFAULT_NAMESPACE: &str = "istio-system";
+
+/// An override that cannot be merged in, since it is no map.
+#[derive(Debug, Error)]
+#[error(
+    "install.yaml of {cluster}: what is merged into {place} is no map; write `key: value` pairs there"
+)]
+pub struct ManifestError {
+    /// The cluster's name.
+    pub cluster: String,
+    /// `spec` or `spec.values`.
+    pub place: &'static str,
+}
+
+/// What a release line understands; the mirror of what Istio changed over time.
+#[derive(Debug, Clone, Copy)]
+struct Dialect(IstioVersion);
+
+impl Dialect {
+    fn since(self, minor: u16) -> bool {
+        self.0.major > 1 || self.0.minor >= minor
+    }
+
+    /// 1.5 renamed IstioControlPlane to IstioOperator.
+    fn api(self) -> (&'static str, &'static str) {
+        if self.since(5) {
+            ("install.istio.io/v1alpha1", "IstioOperator")
+        } else {
+            ("install.istio.io/v1alpha2", "IstioControlPlane")
+        }
+    }
+
+    /// `meshExpansion` is an unknown field from 1.9 on (facts §3.4).
+    fn mesh_expansion(self) -> bool {
+        !self.since(9)
+    }
+
+    /// The profile of a remote without an istiod. Until 1.10 a remote ran one of its own; 1.11 brought
+    /// `injectionPath`, 1.16 turned `remote`, so far an empty profile, into what `external` was.
+    fn remote_profile(self) -> Option<&'static str> {
+        if self.since(16) {
+            Some("remote")
+        } else if self.since(11) {
+            Some("external")
+        } else {
+            None
+        }
+    }
+
+    /// From 1.10 to 1.22 the charts set istiod's variable only when told so (facts §4.3).
+    fn external_istiod_by_variable(self) -> bool {
+        self.since(10) && !self.since(23)
+    }
+}
+
+/// True where this cluster runs an istiod of its own.
+pub fn runs_istiod(cluster: &Cluster, version: IstioVersion) -> bool {
+    cluster.remote_of.is_none() || Dialect(version).remote_profile().is_none()
+}
+
+/// The `install.yaml` of a cluster. `clusters` are all clusters of the mesh: they name the networks
+/// of 1.4 to 1.8, and tell whether this one has remotes.
+///
+/// # Errors
+/// An override that cannot be merged.
+pub fn install_yaml(
+    mesh: &Mesh,
+    cluster: &Cluster,
+    clusters: &[Cluster],
+) -> Result<Vec<u8>, ManifestError> {
+    let dialect = Dialect(mesh.istio_version);
+    let mut spec = spec(mesh, cluster, clusters, dialect);
+    for change in mesh.overrides.iter().chain(&cluster.overrides) {
+        let (target, place) = match change.into {
+            model::Into::Spec => (&mut spec, "spec"),
+            model::Into::Values => (&mut spec["values"], "spec.values"),
+        };
+        if !change.value.is_object() {
+            return Err(ManifestError {
+                cluster: cluster.name.clone(),
+                place,
+            });
+        }
+        merge(target, &change.value);
+    }
+    let (api_version, kind) = dialect.api();
+    let document = json!({
+        "apiVersion": api_version,
+        "kind": kind,
+        // Without a name the next install prunes gateways that others installed (cluster facts, 1).
+        "metadata": { "name": "meshplan", "namespace": mesh.namespace },
+        "spec": spec,
+    });
+    let mut text = String::new();
+    write_block(&mut text, 0, &document);
+    Ok(text.into_bytes())
+}
+
+fn spec(mesh: &Mesh, cluster: &Cluster, clusters: &[Cluster], dialect: Dialect) -> Value {
+    let mut spec = json!({});
+    let mut global = json!({});
+    let mut values = json!({});
+    let own_namespace = mesh.namespace != DEFAULT_NAMESPACE;
+
+    if !dialect.since(5) && own_namespace {
+        spec["defaultNamespace"] = json!(mesh.namespace);
+    }
+    if dialect.mesh_expansion() && cluster.remote_of.is_none() {
+        global["meshExpansion"] = json!({ "enabled": true });
+    }
+    global["meshID"] = json!(mesh.id);
+    global["multiCluster"] = json!({ "clusterName": cluster.name });
+    if let Some(network) = &cluster.network {
+        global["network"] = json!(network);
+    }
+    if dialect.mesh_expansion() && cluster.remote_of.is_none() {
+        let networks = mesh_networks(mesh, clusters);
+        if !networks.is_empty() {
+            global["meshNetworks"] = Value::Object(networks);
+        }
+    }
+    if own_namespace {
+        global["istioNamespace"] = json!(mesh.namespace);
+    }
+    if let Some(domain) = &mesh.trust_domain {
+        // The charts read it from meshConfig since 1.9; before, from the global value alone.
+        if dialect.since(9) {
+            spec["meshConfig"] = json!({ "trustDomain": domain });
+        } else {
+            global["trustDomain"] = json!(domain);
+        }
+    }
+    if cluster.remote_of.is_some() {
+        if let Some(address) = &cluster.discovery_address {
+            global["remotePilotAddress"] = json!(address);
+        }
+        if let Some(profile) = dialect.remote_profile() {
+            spec["profile"] = json!(profile);
+            let network = cluster
+                .network
+                .as_ref()
+                .map(|n| format!("/net/{n}"))
+                .unwrap_or_default();
+            let path = format!("/inject/cluster/{}{network}", cluster.name);
+            values["istiodRemote"] = json!({ "injectionPath": path });
+        }
+    } else if dialect.since(9)
+        && clusters
+            .iter()
+            .any(|c| c.remote_of.as_ref() == Some(&cluster.name))
+    {
+        global["externalIstiod"] = json!(true);
+        if dialect.external_istiod_by_variable() {
+            values["pilot"] = json!({ "env": { "EXTERNAL_ISTIOD": "true" } });
+        }
+    }
+    if !dialect.since(5) {
+        // Citadel takes cacerts only when told not to sign by itself.
+        values["security"] = json!({ "selfSigned": false });
+    }
+    values["global"] = global;
+    spec["values"] = values;
+    spec
+}
+
+/// Every network of the mesh with the clusters on it. The registry's name is the cluster's: with
+/// `clusterName` set, `Kubernetes` matches nothing (facts F0.5).
+fn mesh_networks(mesh: &Mesh, clusters: &[Cluster]) -> Map<String, Value> {
+    let gateway = format!("istio-ingressgateway.{}.svc.cluster.local", mesh.namespace);
+    let mut networks = Map::new();
+    for network in clusters.iter().filter_map(|c| c.network.as_ref()) {
+        let members = clusters
+            .iter()
+            .filter(|c| c.network.as_ref() == Some(network));
+        let endpoints: Vec<_> = members.map(|c| json!({ "fromRegistry": c.name })).collect();
+        let gateways = json!([{ "registry_service_name": gateway, "port": 443 }]);
+        networks.insert(
+            network.clone(),
+            json!({ "endpoints": endpoints, "gateways": gateways }),
+        );
+    }
+    networks
+}
+
+/// Merges maps by key; anything else replaces, and null removes (RFC 7386).
+fn merge(into: &mut Value, change: &Value) {
+    let (Some(map), Some(changes)) = (into.as_object_mut(), change.as_object()) else {
+        *into = change.clone();
+        return;
+    };
+    for (key, value) in changes {
+        match value {
+            Value::Null => drop(map.shift_remove(key)),
+            Value::Object(_) => {
+                let slot = map.entry(key.clone()).or_insert(Value::Null);
+                if !slot.is_object() {
+                    *slot = json!({});
+                }
+                merge(slot, value);
+            }
+            _ => drop(map.insert(key.clone(), value.clone())),
+        }
+    }
+}
+
+/// Writes a map or list in block style, `depth` levels in.
+///
+/// A general YAML writer follows YAML 1.2, in which `no` and `1_000` are strings. istioctl reads
+/// YAML 1.1, in which they are not: a cluster called `no` would lose its name. So every string that is
+/// not plainly a word is quoted as in JSON, which both read alike.
+fn write_block(out: &mut String, depth: usize, value: &Value) {
+    let pad = "  ".repeat(depth);
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (key, value) in map {
+                out.push_str(&format!("{pad}{}:", quoted(key)));
+                write_value(out, depth, value);
+            }
+        }
+        Value::Array(list) if !list.is_empty() => {
+            for value in list {
+                out.push_str(&format!("{pad}-"));
+                if is_block(value) {
+                    // The first line of the block stands behind the dash.
+                    let mut block = String::new();
+                    write_block(&mut block, depth + 1, value);
+                    out.push(' ');
+                    out.push_str(block.trim_start());
+                } else {
+                    write_value(out, depth, value);
+                }
+            }
+        }
+        scalar => {
+            out.push_str(&scalar.as_str().map_or_else(|| scalar.to_string(), quoted));
+            out.push('\n');
+        }
+    }
+}
+
+fn write_value(out: &mut String, depth: usize, value: &Value) {
+    if is_block(value) {
+        out.push('\n');
+        write_block(out, depth + 1, value);
+    } else {
+        out.push(' ');
+        write_block(out, 0, value);
+    }
+}
+
+fn is_block(value: &Value) -> bool {
+    value.as_object().is_some_and(|m| !m.is_empty())
+        || value.as_array().is_some_and(|l| !l.is_empty())
+}
+
+/// A string as YAML 1.1 and 1.2 both read it.
+fn quoted(text: &str) -> String {
+    const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
+    let word = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._/-".contains(c))
+        && !WORDS.iter().any(|w| w.eq_ignore_ascii_case(text));
+    if word {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    for c in Value::from(text).to_string().chars() {
+        match c {
+            // Line breaks and unprintable characters to YAML, nothing special to JSON.
+            '\u{7f}'..='\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plan::model::{CaSpec, ChainForm, KeyAlgorithm, Override, Subject, Validity};
+
+    fn mesh(minor: u16) -> Mesh {
+        Mesh {
+            id: "mesh1".into(),
+            istio_version: IstioVersion { major: 1, minor },
+            namespace: "istio-system".into(),
+            trust_domain: None,
+            overrides: Vec::new(),
+            span: Default::default(),
+        }
+    }
+
+    fn cluster(name: &str, network: Option<&str>, primary: Option<&str>) -> Cluster {
+        let subject = Subject {
+            organization: "Istio".into(),
+            common_name: "Intermediate CA".into(),
+        };
+        Cluster {
+            name: name.into(),
+            ca: CaSpec {
+                subject,
+                key: KeyAlgorithm::EcdsaP256,
+                validity: Validity::For(Duration::from_secs(86_400)),
+                renew_before: Duration::ZERO,
+                dns: Vec::new(),
+                chain: ChainForm::WithoutRoot,
+                span: Default::default(),
+            },
+            context: None,
+            context_var: None,
+            network: network.map(Into::into),
+            remote_of: primary.map(Into::into),
+            discovery_address: primary.map(|_| "10.0.0.1".into()),
+            overrides: Vec::new(),
+            span: Default::default(),
+        }
+    }
+
+    fn yaml(mesh: &Mesh, cluster: &Cluster, clusters: &[Cluster]) -> String {
+        String::from_utf8(install_yaml(mesh, cluster, clusters).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn today() {
+        let all = [cluster("cluster1", Some("network1"), None)];
+        let want = "apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+metadata:
+  name: meshplan
+  namespace: istio-system
+spec:
+  values:
+    global:
+      meshID: mesh1
+      multiCluster:
+        clusterName: cluster1
+      network: network1
+";
+        assert_eq!(yaml(&mesh(30), &all[0], &all), want);
+    }
+
+    #[test]
+    fn of_the_seed() {
+        let all = [
+            cluster("cluster1", Some("network1"), None),
+            cluster("cluster2", Some("network2"), None),
+            cluster("cluster3", Some("network1"), None),
+            cluster("cluster4", None, None),
+        ];
+        let text = yaml(&mesh(6), &all[0], &all);
+        let want = "      network: network1
+      meshNetworks:
+        network1:
+          endpoints:
+            - fromRegistry: cluster1
+            - fromRegistry: cluster3
+          gateways:
+            - registry_service_name: istio-ingressgateway.istio-system.svc.cluster.local
+              port: 443
+        network2:
+";
+        assert!(text.contains(want), "{text}");
+        assert!(
+            text.contains("      meshExpansion:\n        enabled: true\n      meshID: mesh1\n"),
+            "{text}"
+        );
+        assert!(!text.contains("cluster4"), "{text}");
+        assert!(
+            yaml(&mesh(4), &all[0], &all)
+                .starts_with("apiVersion: install.istio.io/v1alpha2\nkind: IstioControlPlane\n")
+        );
+    }
+
+    #[test]
+    fn primary_and_remote() {
+        let all = [
+            cluster("a", Some("n1"), None),
+            cluster("b", Some("n2"), Some("a")),
+        ];
+        let primary = yaml(&mesh(30), &all[0], &all);
+        assert!(
+            primary.contains("externalIstiod: true") && !primary.contains("pilot:"),
+            "{primary}"
+        );
+        assert!(yaml(&mesh(12), &all[0], &all).contains("EXTERNAL_ISTIOD: \"true\""));
+
+        let remote = yaml(&mesh(30), &all[1], &all);
+        assert!(remote.contains("  profile: remote\n"), "{remote}");
+        assert!(
+            remote.contains("injectionPath: \"/inject/cluster/b/net/n2\"\n"),
+            "{remote}"
+        );
+        assert!(
+            remote.contains("remotePilotAddress: \"10.0.0.1\"\n"),
+            "{remote}"
+        );
+        assert!(yaml(&mesh(14), &all[1], &all).contains("profile: external"));
+        let old = yaml(&mesh(8), &all[1], &all);
+        assert!(
+            !old.contains("profile")
+                && !old.contains("istiodRemote")
+                && !old.contains("meshExpansion"),
+            "{old}"
+        );
+        assert!(
+            runs_istiod(&all[1], mesh(8).istio_version)
+                && !runs_istiod(&all[1], mesh(30).istio_version)
+        );
+    }
+
+    #[test]
+    fn overrides_in_order() {
+        let mut mesh = mesh(30);
+        mesh.namespace = "mesh-system".into();
+        mesh.trust_domain = Some("example.org".into());
+        let change = |into, value| Override {
+            value,
+            into,
+            span: Default::default(),
+        };
+        mesh.overrides.push(change(
+            model::Into::Values,
+            json!({"pilot": {"env": {"A": "1", "B": "2"}}, "list": [1, 2]}),
+        ));
+        let mut one = cluster("a", None, None);
+        one.overrides.push(change(
+            model::Into::Spec,
+            json!({"values": {"pilot": {"env": {"A": null}}, "list": [[3], {}]}, "x": {"y": null}}),
+        ));
+        let text = yaml(&mesh, &one, &[]);
+        let read: Value = serde_norway::from_str(&text).unwrap();
+        assert_eq!(
+            read["spec"],
+            json!({
+                "meshConfig": {"trustDomain": "example.org"},
+                "values": {
+                    "global": {"meshID": "mesh1", "multiCluster": {"clusterName": "a"}, "istioNamespace": "mesh-system"},
+                    "pilot": {"env": {"B": "2"}},
+                    "list": [[3], {}],
+                },
+                "x": {},
+            })
+        );
+        one.overrides
+            .push(change(model::Into::Values, json!("word")));
+        assert!(install_yaml(&mesh, &one, &[]).is_err());
+    }
+
+    #[test]
+    fn no_string_turns_into_something_else() {
+        let odd = [
+            "no",
+            "On",
+            "Y",
+            "null",
+            "1e3",
+            "012",
+            "1_000",
+            "12:30:45",
+            "2020-01-01",
+            "~",
+            "",
+            " ",
+            "=",
+            "a: b",
+            "a\nb",
+            "\u{85}\u{2028}ü\"\\",
+            "[x]",
+        ];
+        for text in odd {
+            let value = json!({ text: [text, { text: text }] });
+            let mut out = String::new();
+            write_block(&mut out, 0, &value);
+            assert!(
+                !out.contains(&format!("- {text}\n")),
+                "{text:?} is bare in {out}"
+            );
+            assert_eq!(
+                serde_norway::from_str::<Value>(&out).unwrap(),
+                value,
+                "{out}"
+            );
+        }
+    }
+}

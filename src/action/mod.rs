@@ -1,0 +1,122 @@
+//! What tasks do. `pki` and `manifest` turn bytes into bytes; `cluster` says what to ask of kubectl
+//! and istioctl. Nothing here writes files or knows what is current.
+
+pub mod cluster;
+mod given;
+pub mod manifest;
+pub mod pki;
+
+pub use given::given;
+
+use std::sync::{Arc, OnceLock};
+
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use crate::{
+    graph::{Action, Owner, Task},
+    plan::model::{Plan, RootCa},
+};
+
+/// Bytes of a file; wiped from memory with their last owner, since they may be a key.
+pub type Bytes = Arc<Zeroizing<Vec<u8>>>;
+
+/// What signs the clusters' CA certificates, loaded once a run.
+#[derive(Default)]
+pub struct Trust {
+    issuer: OnceLock<Result<Arc<pki::Issuer>, String>>,
+}
+
+impl Trust {
+    /// A CA brought along that is loaded already.
+    pub fn given(issuer: Arc<pki::Issuer>) -> Self {
+        let cell = OnceLock::new();
+        // A new cell is empty, so this cannot fail.
+        let _ = cell.set(Ok(issuer));
+        Self { issuer: cell }
+    }
+
+    fn issuer(&self, load: impl FnOnce() -> Result<pki::Issuer, String>) -> Result<Arc<pki::Issuer>, String> {
+        self.issuer.get_or_init(|| load().map(Arc::new)).clone()
+    }
+}
+
+/// Makes the bytes of a built-in file task.
+///
+/// `inputs` are the task's, in its order. `previous` is the output as it was, where it may matter: a
+/// re-issued root keeps its subject key identifier.
+///
+/// # Errors
+/// A sentence on what is wrong and what to do.
+pub fn make(
+    plan: &Plan,
+    task: &Task,
+    inputs: &[Bytes],
+    previous: Option<&[u8]>,
+    trust: &Trust,
+    now: OffsetDateTime,
+) -> Result<Zeroizing<Vec<u8>>, String> {
+    let text = |e: pki::PkiError| e.to_string();
+    let loaded = |inputs: &[Bytes], key: usize| {
+        let key = inputs[key].as_slice();
+        trust.issuer(|| {
+            let certs: Vec<&[u8]> = match plan.root {
+                RootCa::Made(_) => vec![&inputs[1]],
+                RootCa::Given(_) => std::iter::once(2).chain(4..inputs.len()).map(|i| inputs[i].as_slice()).collect(),
+            };
+            pki::Issuer::load(&certs, key, now).map_err(joined)
+        })
+    };
+    match task.action {
+        Action::Key(owner) => {
+            let algorithm = match (owner, &plan.root) {
+                (Owner::Cluster(c), _) => plan.clusters[c].ca.key,
+                (Owner::Root, RootCa::Made(spec)) => spec.key,
+                (Owner::Root, RootCa::Given(_)) => return Err("the key of a CA brought along is not made here".to_owned()),
+            };
+            pki::generate_key(algorithm).map_err(text)
+        }
+        Action::RootCert => {
+            let RootCa::Made(spec) = &plan.root else {
+                return Err("the root brought along is not made here".to_owned());
+            };
+            let key_id = previous.and_then(|p| pki::read_cert(p).ok()).and_then(|c| c.key_id);
+            pki::self_sign(&inputs[0], &pki::Request::root(spec), key_id, now).map(Zeroizing::new).map_err(text)
+        }
+        Action::Anchor => Ok(Zeroizing::new(path(inputs, now)?.root_pem())),
+        Action::CaCert(c) => {
+            let cluster = &plan.clusters[c];
+            let issuer = loaded(inputs, if matches!(plan.root, RootCa::Made(_)) { 2 } else { 3 })?;
+            let request = pki::Request::cluster(&cluster.ca, &cluster.name);
+            let signed = issuer.sign(&request, &pki::public_key(&inputs[0]).map_err(text)?, now).map_err(text)?;
+            Ok(Zeroizing::new(signed.pem))
+        }
+        Action::Chain(c) => {
+            let between = match plan.root {
+                RootCa::Made(_) => Vec::new(),
+                RootCa::Given(_) => path(&inputs[3..], now)?.intermediates_pem(),
+            };
+            let chain = pki::chain(&inputs[1], &between, &inputs[2], plan.clusters[c].ca.chain).map_err(text)?;
+            let bundle = pki::Bundle { ca_cert: &inputs[1], ca_key: &inputs[0], cert_chain: &chain, root_cert: &inputs[2] };
+            match pki::judge(&bundle, now).iter().find(|f| f.is_error()) {
+                Some(finding) => Err(format!("istiod would refuse this bundle: {} ({})", finding.message, finding.rule)),
+                None => Ok(Zeroizing::new(chain)),
+            }
+        }
+        Action::RootCopy(_) => Ok(Zeroizing::new(inputs[0].to_vec())),
+        Action::Install(c) => {
+            let bytes = manifest::install_yaml(&plan.mesh, &plan.clusters[c], &plan.clusters);
+            bytes.map(Zeroizing::new).map_err(|e| e.to_string())
+        }
+        Action::Step(..) | Action::Command(_) => Err("this is no file of the mesh".to_owned()),
+    }
+}
+
+fn path(certs: &[Bytes], now: OffsetDateTime) -> Result<pki::Path, String> {
+    let certs: Vec<&[u8]> = certs.iter().map(|c| c.as_slice()).collect();
+    pki::Path::build(&certs, now).map_err(joined)
+}
+
+fn joined(errors: Vec<pki::PkiError>) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,200 @@
+//! The four files of the secret `cacerts`: how the chain is joined, and whether istiod would take them
+//! (facts F2.4, rules of §2.9).
+
+use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+
+use super::{PkiError, issuer, key, pem, read};
+use crate::plan::model::ChainForm;
+
+/// Files by the names that istiod mounts.
+#[derive(Debug, Clone, Copy)]
+pub struct Bundle<'a> {
+    /// `ca-cert.pem`
+    pub ca_cert: &'a [u8],
+    /// `ca-key.pem`
+    pub ca_key: &'a [u8],
+    /// `cert-chain.pem`
+    pub cert_chain: &'a [u8],
+    /// `root-cert.pem`
+    pub root_cert: &'a [u8],
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// istiod refuses the bundle, or workloads' handshakes fail.
+    Error,
+    /// It works, and should be looked at.
+    Warning,
+}
+
+/// Something found in a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule, such as `C03`.
+    pub rule: &'static str,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What is the case, and in which file.
+    pub message: String,
+}
+
+impl Finding {
+    /// True where the bundle must not be used.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+/// Joins `cert-chain.pem`: the signing certificate, what stands between it and the root, and the root
+/// where the plan asks for it (facts F2.10, F2.11).
+///
+/// # Errors
+/// Where one of the texts holds no certificate.
+pub fn chain(ca_cert: &[u8], between: &[u8], root: &[u8], form: ChainForm) -> Result<Vec<u8>, PkiError> {
+    let mut ders = pem::certificates(ca_cert)?;
+    ders.truncate(1);
+    if !between.is_empty() {
+        ders.extend(pem::certificates(between)?);
+    }
+    if form == ChainForm::WithRoot {
+        ders.extend(pem::certificates(root)?);
+    }
+    Ok(pem::certificates_pem(ders.iter().map(Vec::as_slice)))
+}
+
+/// Holds a bundle to what istiod checks when it starts, and to what its workloads' handshakes need.
+pub fn judge(bundle: &Bundle, now: OffsetDateTime) -> Vec<Finding> {
+    let mut found = Findings(Vec::new());
+    let files = [
+        ("ca-cert.pem", bundle.ca_cert),
+        ("ca-key.pem", bundle.ca_key),
+        ("cert-chain.pem", bundle.cert_chain),
+        ("root-cert.pem", bundle.root_cert),
+    ];
+    for (name, bytes) in files {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            found.error("C01", format!("{name} is missing or empty"));
+        } else if bytes.last() != Some(&b'\n') {
+            found.error("C17", format!("{name} does not end with a line break; joined to another file it would be cut"));
+        }
+    }
+    let mut read = |rule, name: &str, bytes| match pem::certificates(bytes) {
+        Ok(ders) => ders,
+        Err(PkiError::Empty) => Vec::new(),
+        Err(e) => {
+            found.error(rule, format!("{name}: {e}"));
+            Vec::new()
+        }
+    };
+    let ders = [
+        read("C03", "ca-cert.pem", bundle.ca_cert),
+        read("C03", "cert-chain.pem", bundle.cert_chain),
+        read("C03", "root-cert.pem", bundle.root_cert),
+    ];
+    let mut parsed = Vec::new();
+    for (ders, name) in ders.iter().zip(["ca-cert.pem", "cert-chain.pem", "root-cert.pem"]) {
+        let certs: Result<Vec<_>, _> = ders.iter().map(|der| read::parse(der)).collect();
+        parsed.push(certs.unwrap_or_else(|e| {
+            found.error("C03", format!("{name}: {e}"));
+            Vec::new()
+        }));
+    }
+    if let [ca, chain, roots] = parsed.as_slice() {
+        if let Some(ca) = ca.first() {
+            found.key(bundle.ca_key, ca);
+            found.path(ca, chain, roots, now);
+            found.form(ca, chain, roots);
+        }
+    }
+    found.0
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn error(&mut self, rule: &'static str, message: String) {
+        self.0.push(Finding { rule, severity: Severity::Error, message });
+    }
+
+    fn warn(&mut self, rule: &'static str, message: String) {
+        self.0.push(Finding { rule, severity: Severity::Warning, message });
+    }
+
+    fn key(&mut self, text: &[u8], ca: &X509Certificate) {
+        match key::read_key(text) {
+            Err(PkiError::Empty) => {}
+            Err(e) => self.error("C04", format!("ca-key.pem: {e}")),
+            Ok(key) if key.public_key != read::facts(ca).public_key => {
+                self.error("C04", "ca-cert.pem does not carry the key of ca-key.pem".to_owned());
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn path(&mut self, ca: &X509Certificate, chain: &[X509Certificate], roots: &[X509Certificate], now: OffsetDateTime) {
+        let Some(path) = climb(ca, chain, roots) else {
+            let (subject, issuer) = (read::name_text(ca.subject()), read::name_text(ca.issuer()));
+            self.error("C03", format!("`{subject}` of ca-cert.pem does not lead through cert-chain.pem to root-cert.pem (its issuer is `{issuer}`)"));
+            return;
+        };
+        let last = path.len() - 1;
+        for (below, cert) in path.iter().enumerate() {
+            // Under the signing certificate itself stand workloads only.
+            for problem in issuer::may_stand(cert, below, below == last, now) {
+                let rule = match problem {
+                    PkiError::NotCa(_) | PkiError::KeyUsage(_) => "C05",
+                    PkiError::PathLength { .. } => "C06",
+                    PkiError::ExtendedKeyUsage(_) => "C07",
+                    PkiError::Algorithm(_) | PkiError::WeakSignature { .. } => "C08",
+                    _ => "C03",
+                };
+                self.error(rule, problem.to_string());
+            }
+            let serial = cert.raw_serial();
+            let negative = serial.first().is_some_and(|b| b & 0x80 != 0);
+            if negative || serial.len() > 20 || serial.iter().all(|b| *b == 0) {
+                let subject = read::name_text(cert.subject());
+                self.error("C09", format!("the serial number of `{subject}` is not a positive one of at most 20 octets"));
+            }
+        }
+        let (end, root_end) = (ca.validity().not_after, path[last].validity().not_after);
+        if end > root_end {
+            self.warn("C12", "ca-cert.pem ends after its root, so it is worth nothing in its last days".to_owned());
+        }
+    }
+
+    fn form(&mut self, ca: &X509Certificate, chain: &[X509Certificate], roots: &[X509Certificate]) {
+        let same = |a: &X509Certificate, b: &X509Certificate| a.as_raw() == b.as_raw();
+        if chain.iter().any(|c| roots.iter().any(|r| same(c, r))) {
+            self.warn("C10", "cert-chain.pem holds the root, which istiod then sends twice".to_owned());
+        }
+        let in_order = chain.windows(2).all(|pair| pair[0].issuer().as_raw() == pair[1].subject().as_raw());
+        if !chain.first().is_some_and(|first| same(first, ca)) || !in_order {
+            self.warn("C11", "cert-chain.pem does not go from the signing certificate upwards".to_owned());
+        }
+    }
+}
+
+/// The way up from a certificate to one of the roots, as Go's `Verify` finds it: by name and signature,
+/// over certificates in any order.
+fn climb<'a, 'b>(ca: &'b X509Certificate<'a>, chain: &'b [X509Certificate<'a>], roots: &'b [X509Certificate<'a>]) -> Option<Vec<&'b X509Certificate<'a>>> {
+    let mut ways = vec![vec![ca]];
+    while let Some(way) = ways.pop() {
+        let top = way[way.len() - 1];
+        if way.len() == 1 && roots.iter().any(|r| r.as_raw() == top.as_raw()) {
+            return Some(way);
+        }
+        let issued = |c: &&&'b X509Certificate<'a>| read::verify(top, c).is_ok();
+        if let Some(root) = roots.iter().collect::<Vec<_>>().iter().find(issued) {
+            return Some(way.into_iter().chain([*root]).collect());
+        }
+        for next in chain {
+            if !way.iter().any(|w| w.as_raw() == next.as_raw()) && read::verify(top, next).is_ok() {
+                ways.push(way.iter().copied().chain([next]).collect());
+            }
+        }
+    }
+    None
+}

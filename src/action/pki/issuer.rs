@@ -1,0 +1,201 @@
+//! Who signs a cluster's CA: a root, or an issuing CA with the path up to its root, held to all that
+//! rcgen does not check.
+
+use rcgen::{CertificateParams, KeyIdMethod, KeyPair};
+use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+
+use super::{PkiError, digest, key, key_identifier, pem, read};
+
+/// Certificates from an issuing CA up to its root.
+#[derive(Debug, Clone)]
+pub struct Path {
+    /// DER; the issuing CA first, the root last.
+    ders: Vec<Vec<u8>>,
+}
+
+impl Path {
+    /// Finds the path of the first certificate among all that the texts hold, in any order, and checks that
+    /// every CA of it may stand where it does.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn build(texts: &[&[u8]], now: OffsetDateTime) -> Result<Self, Vec<PkiError>> {
+        let one = |e| vec![e];
+        let mut pool = Vec::new();
+        for text in texts {
+            pool.extend(pem::certificates(text).map_err(one)?);
+        }
+        let certs: Vec<_> = pool.iter().map(|der| read::parse(der)).collect::<Result<_, _>>().map_err(one)?;
+        let Some(mut at) = certs.first() else { return Err(one(PkiError::Empty)) };
+        let mut path = vec![at];
+        let mut problems = Vec::new();
+        while at.subject().as_raw() != at.issuer().as_raw() {
+            let named = |c: &&X509Certificate| c.subject().as_raw() == at.issuer().as_raw() && !path.iter().any(|p| p.as_raw() == c.as_raw());
+            let found: Vec<_> = certs.iter().filter(named).collect();
+            let fits = found.iter().find(|c| read::verify(at, c).is_ok());
+            match (fits, found.first()) {
+                (Some(next), _) => at = next,
+                (None, Some(wrong)) => {
+                    problems.extend(read::verify(at, wrong).err());
+                    break;
+                }
+                (None, None) => {
+                    problems.push(PkiError::NoPath(read::name_text(at.subject()), read::name_text(at.issuer())));
+                    break;
+                }
+            }
+            path.push(at);
+        }
+        for (i, cert) in path.iter().enumerate() {
+            // Below the issuing CA stands the cluster's CA.
+            problems.extend(may_stand(cert, i + 1, i + 1 == path.len(), now));
+        }
+        if problems.is_empty() { Ok(Self { ders: path.iter().map(|c| c.as_raw().to_vec()).collect() }) } else { Err(problems) }
+    }
+
+    /// The root certificate.
+    pub fn root_pem(&self) -> Vec<u8> {
+        pem::certificates_pem(self.ders.last().map(Vec::as_slice))
+    }
+
+    /// The issuing CA and what stands between it and the root; empty where the root itself signs.
+    pub fn intermediates_pem(&self) -> Vec<u8> {
+        pem::certificates_pem(self.ders[..self.ders.len() - 1].iter().map(Vec::as_slice))
+    }
+
+    /// True where the PEM text holds this very root and nothing else.
+    pub fn is_root(&self, text: &[u8]) -> bool {
+        pem::certificates(text).is_ok_and(|certs| certs.len() == 1 && Some(&certs[0]) == self.ders.last())
+    }
+}
+
+/// What forbids a CA its place with `below` CAs under it. A trust anchor's own signature proves nothing,
+/// and nobody checks it.
+pub(super) fn may_stand(cert: &X509Certificate, below: usize, anchor: bool, now: OffsetDateTime) -> Vec<PkiError> {
+    let facts = read::facts(cert);
+    let subject = facts.subject.clone();
+    let mut problems = Vec::new();
+    if facts.not_after <= now {
+        problems.push(PkiError::Expired { subject: subject.clone(), end: facts.not_after.date().to_string() });
+    }
+    if facts.not_before > now {
+        problems.push(PkiError::NotYet { subject: subject.clone(), begin: facts.not_before.to_string() });
+    }
+    if !facts.is_ca {
+        problems.push(PkiError::NotCa(subject.clone()));
+    }
+    if let Some(pathlen) = facts.pathlen.filter(|p| (*p as usize) < below) {
+        problems.push(PkiError::PathLength { subject: subject.clone(), pathlen, below });
+    }
+    if facts.key_usage.as_ref().is_some_and(|usage| !usage.contains(&"keyCertSign")) {
+        problems.push(PkiError::KeyUsage(subject.clone()));
+    }
+    if let Ok(Some(usage)) = cert.extended_key_usage() {
+        let usage = usage.value;
+        if !(usage.any || usage.server_auth && usage.client_auth) {
+            problems.push(PkiError::ExtendedKeyUsage(subject.clone()));
+        }
+    }
+    problems.extend(weak_key(&facts).map(PkiError::Algorithm));
+    if !anchor {
+        problems.extend(weak_signature(cert).map(|algorithm| PkiError::WeakSignature { subject, algorithm }));
+    }
+    problems
+}
+
+/// A key that is not for a mesh (facts F2.8, C08): its kind.
+pub(super) fn weak_key(facts: &read::CertFacts) -> Option<String> {
+    let bits = facts.describe_key.strip_prefix("RSA ").and_then(|b| b.parse::<u32>().ok());
+    let fine = facts.algorithm.is_some() || bits.is_some_and(|b| b >= 2048);
+    (!fine).then(|| facts.describe_key.clone())
+}
+
+/// A signature that Go refuses: its algorithm.
+pub(super) fn weak_signature(cert: &X509Certificate) -> Option<String> {
+    let weak = [
+        ("1.2.840.113549.1.1.5", "SHA-1 with RSA"),
+        ("1.2.840.113549.1.1.4", "MD5 with RSA"),
+        ("1.2.840.10045.4.1", "ECDSA with SHA-1"),
+    ];
+    let algorithm = cert.signature_algorithm.algorithm.to_id_string();
+    weak.iter().find(|(id, _)| *id == algorithm).map(|(_, name)| (*name).to_owned())
+}
+
+/// A CA that signs, with its key and its path. Threads share one.
+pub struct Issuer {
+    path: Path,
+    rcgen: rcgen::Issuer<'static, KeyPair>,
+    subject: Vec<u8>,
+    subject_text: String,
+    begin: OffsetDateTime,
+    end: OffsetDateTime,
+}
+
+/// Shows whom it signs for, never the key.
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issuer").field("subject", &self.subject_text).finish_non_exhaustive()
+    }
+}
+
+impl Issuer {
+    /// Loads the CA whose certificate is the first of the texts, with its private key.
+    ///
+    /// # Errors
+    /// Everything that keeps it from signing a cluster's CA.
+    pub fn load(texts: &[&[u8]], private_key: &[u8], now: OffsetDateTime) -> Result<Self, Vec<PkiError>> {
+        let pair = key::pair(private_key).map_err(|e| vec![e]);
+        let (path, pair) = match (Path::build(texts, now), pair) {
+            (Ok(path), Ok(pair)) => (path, pair),
+            (path, pair) => return Err([path.err(), pair.err()].into_iter().flatten().flatten().collect()),
+        };
+        let der = path.ders[0].clone();
+        let cert = read::parse(&der).map_err(|e| vec![e])?;
+        let facts = read::facts(&cert);
+        use rcgen::PublicKeyData;
+        if digest(&pair.subject_public_key_info()) != facts.public_key {
+            return Err(vec![PkiError::OtherKey(facts.subject)]);
+        }
+        // An issuer without an identifier of its own is named by what its key would have (RFC 5280 §4.2.1.1).
+        let key_id = facts.key_id.unwrap_or_else(|| key_identifier(pair.der_bytes()));
+        let mut params = CertificateParams::default();
+        params.key_identifier_method = KeyIdMethod::PreSpecified(key_id);
+        // rcgen's rendering of the name is replaced where it is not these bytes (`with_own_name`); so that
+        // there is always something to replace, an empty name will not do.
+        params.distinguished_name.push(rcgen::DnType::CommonName, facts.subject.clone());
+        Ok(Self {
+            rcgen: rcgen::Issuer::new(params, pair),
+            subject: cert.subject().as_raw().to_vec(),
+            subject_text: facts.subject,
+            begin: facts.not_before,
+            end: facts.not_after,
+            path,
+        })
+    }
+
+    /// Certificates from this CA up to its root.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn rcgen(&self) -> &rcgen::Issuer<'static, KeyPair> {
+        &self.rcgen
+    }
+
+    pub(super) fn key(&self) -> &KeyPair {
+        self.rcgen.key()
+    }
+
+    pub(super) fn subject_raw(&self) -> &[u8] {
+        &self.subject
+    }
+
+    pub(super) fn subject_text(&self) -> String {
+        self.subject_text.clone()
+    }
+
+    pub(super) fn validity(&self) -> (OffsetDateTime, OffsetDateTime) {
+        (self.begin, self.end)
+    }
+}

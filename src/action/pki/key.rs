@@ -1,0 +1,90 @@
+//! Private keys: made, and read in the three forms that istiod takes (facts F2.7). What is read in
+//! another form than PKCS#8 is never written again.
+
+use rcgen::{
+    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize,
+};
+use zeroize::Zeroizing;
+
+use super::{Digest, PkiError, digest};
+use crate::plan::model::KeyAlgorithm;
+
+/// What can be told of a private key without showing it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// Its kind, where a plan could ask for it; an RSA key of 8192 bits is sound, and none of those.
+    pub algorithm: Option<KeyAlgorithm>,
+    /// Its kind in words, such as `RSA 4096`.
+    pub describe: String,
+    /// SHA-256 of its public half (SubjectPublicKeyInfo, DER).
+    pub public_key: Digest,
+}
+
+/// Makes a private key, as PKCS#8 PEM.
+///
+/// # Errors
+/// As of the library, which has none that a caller could cause.
+pub fn generate_key(algorithm: KeyAlgorithm) -> Result<Zeroizing<Vec<u8>>, PkiError> {
+    let rsa = |size| KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, size);
+    let pair = match algorithm {
+        KeyAlgorithm::Rsa2048 => rsa(RsaKeySize::_2048),
+        KeyAlgorithm::Rsa3072 => rsa(RsaKeySize::_3072),
+        KeyAlgorithm::Rsa4096 => rsa(RsaKeySize::_4096),
+        KeyAlgorithm::EcdsaP256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+        KeyAlgorithm::EcdsaP384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384),
+    };
+    let pair = pair.map_err(|e| PkiError::Signing(e.to_string()))?;
+    let der = Zeroizing::new(pair.serialize_der());
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    let block = pem::Pem::new("PRIVATE KEY", der.to_vec());
+    let text = pem::encode_config(&block, config);
+    let mut inner = block.into_contents();
+    zeroize::Zeroize::zeroize(&mut inner);
+    Ok(Zeroizing::new(text.into_bytes()))
+}
+
+/// Reads a private key and tells what it is.
+///
+/// # Errors
+/// One per mistake that people make with key files, with its remedy.
+pub fn read_key(text: &[u8]) -> Result<KeyFacts, PkiError> {
+    Ok(facts(&pair(text)?))
+}
+
+/// SubjectPublicKeyInfo (DER) of a private key: all of a subject that its issuer needs.
+///
+/// # Errors
+/// As of [`read_key`].
+pub fn public_key(text: &[u8]) -> Result<Vec<u8>, PkiError> {
+    Ok(pair(text)?.subject_public_key_info())
+}
+
+/// The key pair of a PEM text.
+pub(super) fn pair(text: &[u8]) -> Result<KeyPair, PkiError> {
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(PkiError::Empty);
+    }
+    let text = std::str::from_utf8(text).map_err(|_| PkiError::NoPem)?;
+    let (_, rest) = text.split_once("-----BEGIN ").ok_or(PkiError::NoPem)?;
+    let (label, body) = rest.split_once("-----").ok_or(PkiError::NoPem)?;
+    match label {
+        "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => {}
+        "ENCRYPTED PRIVATE KEY" => return Err(PkiError::EncryptedKey),
+        "EC PARAMETERS" => return Err(PkiError::EcParameters),
+        "OPENSSH PRIVATE KEY" => return Err(PkiError::OpenSsh),
+        other => return Err(PkiError::WrongBlock(other.to_owned())),
+    }
+    let (body, _) = body.split_once(&format!("-----END {label}-----")).ok_or(PkiError::NoPem)?;
+    // The header of OpenSSL's older encryption (RFC 1421).
+    if body.contains("Proc-Type:") {
+        return Err(PkiError::EncryptedKey);
+    }
+    let block = Zeroizing::new(format!("-----BEGIN {label}-----{body}-----END {label}-----\n"));
+    KeyPair::from_pem(&block).map_err(|_| PkiError::BadKey)
+}
+
+fn facts(pair: &KeyPair) -> KeyFacts {
+    let spki = pair.subject_public_key_info();
+    let (algorithm, describe) = super::read::key_kind(&spki);
+    KeyFacts { algorithm, describe, public_key: digest(&spki) }
+}

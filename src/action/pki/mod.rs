@@ -1,0 +1,39 @@
+//! The mesh's PKI: bytes in, PEM out. It reads no file and no clock, and knows nothing of plans' nodes
+//! or of tasks.
+//!
+//! Keys and signatures are aws-lc's, by way of rcgen. aws-lc gathers jitter entropy at a process's first
+//! random byte, which costs about 50 ms; for keys that a mesh trusts for years that is well spent, so it
+//! is left on, and nothing here draws a random byte where nothing is signed or made.
+
+mod bundle;
+mod error;
+mod issuer;
+mod key;
+mod pem;
+mod read;
+mod sign;
+
+use aws_lc_rs::digest as aws;
+
+pub use bundle::{Bundle, Finding, Severity, chain, judge};
+pub use error::PkiError;
+pub use issuer::{Issuer, Path};
+pub use key::{KeyFacts, generate_key, public_key, read_key};
+pub use read::{CertFacts, carries_key, differences, read_cert, signed_by};
+pub use sign::{Request, Signed, self_sign};
+
+/// A SHA-256 digest.
+pub type Digest = [u8; 32];
+
+/// SHA-256 of some bytes.
+pub fn digest(bytes: &[u8]) -> Digest {
+    let mut digest = Digest::default();
+    digest.copy_from_slice(aws::digest(&aws::SHA256, bytes).as_ref());
+    digest
+}
+
+/// Key identifier of a public key: SHA-1 of its BIT STRING, RFC 5280 §4.2.1.2 method 1. OpenSSL's `hash`,
+/// and so Istio's Makefile, makes the same, so a CA re-issued here keeps the identifier it had there.
+fn key_identifier(public_key_bits: &[u8]) -> Vec<u8> {
+    aws::digest(&aws::SHA1_FOR_LEGACY_USE_ONLY, public_key_bits).as_ref().to_vec()
+}

@@ -1,0 +1,155 @@
+//! How bytes become files: staged aside, synced in groups, then given their names in the order in
+//! which they were made, so that a name never leads to half a file or to one whose issuer is not
+//! there. It knows modes and names, not what a file holds.
+
+use std::{io, sync::Arc, sync::atomic::{AtomicU64, Ordering}};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use zeroize::Zeroizing;
+use time::{OffsetDateTime, macros::format_description};
+
+use crate::host::Disk;
+
+/// Prefix of a file staged beside its target, where that is on another filesystem than the stage.
+const BESIDE: &str = ".meshplan-stage-";
+
+/// A file written whole under a name that nobody looks for.
+#[derive(Debug)]
+pub struct Staged {
+    /// Where it is.
+    pub at: Utf8PathBuf,
+    /// Where it goes.
+    pub to: Utf8PathBuf,
+    /// A key: it never replaces what has its name.
+    pub new_only: bool,
+}
+
+/// The folder of staged files, and the archive.
+pub struct Publisher {
+    disk: Arc<dyn Disk + Send + Sync>,
+    stage: Utf8PathBuf,
+    archive: Utf8PathBuf,
+    device: u64,
+    next: AtomicU64,
+    stamp: String,
+}
+
+impl Publisher {
+    /// Makes `stage` and `archive` below `state` and empties the stage of what an ended run left.
+    ///
+    /// # Errors
+    /// As of making the folders, with the path in the text.
+    pub fn open(disk: Arc<dyn Disk + Send + Sync>, state: &Utf8Path, now: OffsetDateTime) -> io::Result<Self> {
+        let stage = state.join("stage");
+        let archive = state.join("archive");
+        disk.make_dir(&stage, 0o700)?;
+        for name in disk.list(&stage)? {
+            disk.remove(&stage.join(name))?;
+        }
+        let device = disk.stat(&stage)?.map_or(0, |s| s.device);
+        let stamp = now.format(format_description!("[year][month][day]T[hour][minute][second]Z"));
+        let stamp = stamp.unwrap_or_else(|_| now.unix_timestamp().to_string());
+        Ok(Self { disk, stage, archive, device, next: AtomicU64::new(0), stamp })
+    }
+
+    /// Writes `bytes` aside for `to`. Its folder is made.
+    ///
+    /// # Errors
+    /// As of writing; nothing of it is visible under `to`.
+    pub fn stage(&self, to: &Utf8Path, mode: u32, new_only: bool, bytes: &[u8]) -> io::Result<Staged> {
+        let dir = to.parent().unwrap_or(to);
+        self.disk.make_dir(dir, 0o755)?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let elsewhere = self.disk.stat(dir)?.is_some_and(|s| s.device != self.device);
+        let at = if elsewhere {
+            // What an ended run left here is known by its prefix.
+            for name in self.disk.list(dir)?.iter().filter(|n| n.starts_with(BESIDE)) {
+                self.disk.remove(&dir.join(name))?;
+            }
+            dir.join(format!("{BESIDE}{number}"))
+        } else {
+            self.stage.join(number.to_string())
+        };
+        self.disk.create(&at, mode, bytes)?;
+        Ok(Staged { at, to: to.to_owned(), new_only })
+    }
+
+    /// Makes staged bytes durable before any name leads to them.
+    ///
+    /// # Errors
+    /// As of the filesystems' syncs.
+    pub fn sync(&self, staged: &[Staged]) -> io::Result<()> {
+        let Some(first) = staged.first() else { return Ok(()) };
+        let beside = staged.iter().filter(|s| !s.at.starts_with(&self.stage));
+        beside.map(|s| s.at.as_path()).try_for_each(|at| self.disk.sync(at))?;
+        if staged.iter().any(|s| s.at.starts_with(&self.stage)) {
+            self.disk.sync(if first.at.starts_with(&self.stage) { &first.at } else { &self.stage })?;
+        }
+        Ok(())
+    }
+
+    /// Gives a staged file its name. A key never replaces what has it, but by `archive_as`, which keeps
+    /// the old file under that name first: at no moment is there none.
+    ///
+    /// # Errors
+    /// As of the system; for a key, that a file has the name.
+    pub fn publish(&self, staged: &Staged, archive_as: Option<&str>) -> io::Result<()> {
+        let replaces = match archive_as {
+            Some(name) => self.keep(&staged.to, name)?,
+            None => false,
+        };
+        if staged.new_only && !replaces {
+            self.disk.link(&staged.at, &staged.to)?;
+            self.disk.remove(&staged.at)
+        } else {
+            self.disk.rename(&staged.at, &staged.to)
+        }
+    }
+
+    /// Gives what is at `path` a second name in the archive. False where nothing is there.
+    ///
+    /// # Errors
+    /// As of the system.
+    pub fn keep(&self, path: &Utf8Path, name: &str) -> io::Result<bool> {
+        let Some(stat) = self.disk.stat(path)? else { return Ok(false) };
+        self.disk.make_dir(&self.archive, 0o700)?;
+        let to = self.archive_name(name)?;
+        match self.disk.link(path, &to) {
+            Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
+                let bytes = Zeroizing::new(self.disk.read(path)?);
+                self.disk.create(&to, stat.identity.mode & 0o700, &bytes)?;
+            }
+            linked => linked?,
+        }
+        Ok(true)
+    }
+
+    /// A free name in the archive for a file of that name.
+    ///
+    /// # Errors
+    /// As of stat.
+    pub fn archive_name(&self, name: &str) -> io::Result<Utf8PathBuf> {
+        let flat = name.replace('/', "-");
+        for n in 0u32.. {
+            let again = if n == 0 { String::new() } else { format!("-{n}") };
+            let to = self.archive.join(format!("{}{again}-{flat}", self.stamp));
+            if self.disk.stat(&to)?.is_none() {
+                return Ok(to);
+            }
+        }
+        Err(io::Error::other("the archive has no name left"))
+    }
+
+    /// The folder of staged files.
+    pub fn stage_dir(&self) -> &Utf8Path {
+        &self.stage
+    }
+
+    /// Makes names durable.
+    ///
+    /// # Errors
+    /// As of the filesystem's sync.
+    pub fn sync_names(&self) -> io::Result<()> {
+        self.disk.sync(&self.stage)
+    }
+}

@@ -1,0 +1,85 @@
+//! A task's recipe: the part of the plan that its result depends on, as named values, so that a
+//! change can be told in the plan's own words.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::log::hex_text;
+use crate::{
+    action::pki::digest,
+    graph::{Action, Owner, Task},
+    plan::model::{CaSpec, ChainForm, Plan, RootCa},
+};
+
+/// Named values in the plan's words.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Recipe(pub IndexMap<String, String>);
+
+impl Recipe {
+    /// What a task's result depends on. Copies and manifests are compared by their bytes and have
+    /// none; nor has a cluster step, which looks at the cluster.
+    pub fn of(plan: &Plan, task: &Task) -> Self {
+        let mut recipe = Self::default();
+        match (task.action, &plan.root) {
+            (Action::Key(Owner::Root), RootCa::Made(spec)) => recipe.put("key", spec.key.name()),
+            (Action::RootCert, RootCa::Made(spec)) => recipe.certificate(spec),
+            (Action::Key(Owner::Cluster(c)), _) => recipe.put("key", plan.clusters[c].ca.key.name()),
+            (Action::CaCert(c), _) => {
+                let cluster = &plan.clusters[c];
+                recipe.certificate(&cluster.ca);
+                recipe.put("locality", &cluster.name);
+            }
+            (Action::Chain(c), _) => recipe.put("chain", match plan.clusters[c].ca.chain {
+                ChainForm::WithoutRoot => "without-root",
+                ChainForm::WithRoot => "with-root",
+            }),
+            (Action::Command(t), _) => {
+                let user = &plan.tasks[t];
+                recipe.put("run", &format!("{:?}", user.run));
+                recipe.put("dir", user.dir.strip_prefix(&plan.dir).unwrap_or(&user.dir).as_str());
+                for (name, value) in &user.env {
+                    // A value may be a secret: its digest tells a change just as well.
+                    recipe.put(&format!("env {name}"), &hex_text(&digest(value.as_bytes())));
+                }
+                for path in user.inputs.iter().chain(&user.outputs).map(|(p, _)| p) {
+                    let path = path.strip_prefix(&plan.dir).unwrap_or(path);
+                    recipe.put(&format!("file {path}"), "named");
+                }
+            }
+            _ => {}
+        }
+        recipe
+    }
+
+    fn certificate(&mut self, spec: &CaSpec) {
+        self.put("organization", &spec.subject.organization);
+        self.put("common-name", &spec.subject.common_name);
+        self.put("validity", &spec.validity.to_string());
+        self.put("dns", &spec.dns.join(" "));
+    }
+
+    fn put(&mut self, name: &str, value: &str) {
+        self.0.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// What changed since `old`, such as `validity 730d → 365d`; empty where nothing did.
+    pub fn changes_since(&self, old: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        for (name, value) in &self.0 {
+            match old.0.get(name) {
+                Some(before) if before == value => {}
+                Some(_) if name.starts_with("env ") => changes.push(format!("{name} changed")),
+                Some(before) => changes.push(format!("{name} {} → {}", shown(before), shown(value))),
+                None => changes.push(format!("{name} is new")),
+            }
+        }
+        let gone = old.0.keys().filter(|name| !self.0.contains_key(*name));
+        changes.extend(gone.map(|name| format!("{name} is gone")));
+        changes
+    }
+}
+
+fn shown(value: &str) -> &str {
+    if value.is_empty() { "(none)" } else { value }
+}

@@ -1,0 +1,623 @@
+//! Runs what is stale: one owner of all state, threads that only work, results over a channel. How a
+//! file is made it leaves to `action`, when a task may start to the scheduler.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, Sender},
+    },
+    time::{Duration, Instant},
+};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use zeroize::Zeroizing;
+
+use super::{
+    Request, Site, Teller,
+    freshness::{self, Judged, Judgement},
+    lane,
+    log::{Facts, FileRecord, Log, TaskRecord},
+    publish::{Publisher, Staged},
+    recipe::Recipe,
+    scheduler::{Lane, Scheduler},
+    steps::{self, StepDone},
+};
+use crate::{
+    action::{self, Bytes, Trust, pki::{self, Digest}},
+    graph::{Action, FileId, TaskId},
+    host::{lock::Lock, process},
+    plan::model::RootCa,
+    report::event::{Event, Summary, Verdict},
+};
+
+/// Staged files are published when this many wait, or when the oldest waits this long: a kill then
+/// costs little, and a sync is paid for many files at once.
+const GROUP: usize = 1024;
+const GROUP_AGE: Duration = Duration::from_secs(1);
+
+/// What a dry run says would happen: nothing is done.
+pub fn rehearse(site: &Site, judgement: &Judgement, order: &[TaskId], teller: &mut Teller) -> Summary {
+    super::undone(site, judgement, order).into_iter().for_each(|event| teller.tell(event));
+    let count = |verdict| judgement.tasks.values().filter(|j| j.verdict == verdict).count();
+    let obstacles = judgement.tasks.values().any(|j| j.obstacle.is_some());
+    let refused = count(Verdict::Refused);
+    Summary {
+        ran: count(Verdict::Stale),
+        current: count(Verdict::Current) + count(Verdict::Adopted),
+        refused,
+        blocked: count(Verdict::Blocked),
+        undone: count(Verdict::Undone),
+        exit_code: match (refused, obstacles) {
+            (1.., _) => 5,
+            (0, true) => 1,
+            (0, false) => 0,
+        },
+        ..Summary::default()
+    }
+}
+
+/// What workers share. They read it; files go out only through the publisher's stage.
+pub(super) struct Shared {
+    pub(super) site: Site,
+    pub(super) lock: Lock,
+    publisher: Publisher,
+    trust: Trust,
+    /// Files made in this run and not published yet.
+    made: Mutex<HashMap<FileId, Bytes>>,
+    judged: HashMap<TaskId, Judged>,
+}
+
+/// A built-in file, made and staged.
+struct Product {
+    staged: Staged,
+    digest: Digest,
+    facts: Facts,
+    /// What decides about the output later (see `TaskRecord::inputs`).
+    inputs: Vec<Digest>,
+}
+
+enum Done {
+    File(Product),
+    Command { output: String, started: i64 },
+    Step(StepDone),
+}
+
+struct Message {
+    task: TaskId,
+    took: Duration,
+    result: Result<Done, Failure>,
+}
+
+/// Why a task failed.
+pub(super) struct Failure {
+    pub(super) cause: String,
+    /// It would break something: not a failure, a refusal.
+    pub(super) refused: bool,
+    /// The tail of its child's standard error.
+    pub(super) stderr: String,
+}
+
+impl From<String> for Failure {
+    fn from(cause: String) -> Self {
+        Self { cause, refused: false, stderr: String::new() }
+    }
+}
+
+/// One run.
+pub struct Runner {
+    shared: Arc<Shared>,
+    keep_going: bool,
+    jobs: usize,
+    cluster_jobs: usize,
+    order: Vec<TaskId>,
+    log: Log,
+    seen: Vec<(String, FileRecord)>,
+    waiting: Vec<(TaskId, Product, Duration)>,
+    waiting_since: Option<Instant>,
+    broken: HashSet<TaskId>,
+    summary: Summary,
+    changed: bool,
+    undone: Vec<Event>,
+}
+
+impl Runner {
+    /// Takes the lock and the log over from whoever judged.
+    pub fn new(site: &Site, request: &Request, log: Log, lock: Lock, judgement: Judgement, order: Vec<TaskId>) -> Result<Self, std::io::Error> {
+        let undone = super::undone(site, &judgement, &order);
+        let state = site.plan.state_dir();
+        let publisher = Publisher::open(site.disk.clone(), &state, site.clock.now())?;
+        let trust = site.given.clone().map(Trust::given).unwrap_or_default();
+        let Judgement { tasks, seen, .. } = judgement;
+        let shared = Shared { site: site.clone(), lock, publisher, trust, made: Mutex::default(), judged: tasks };
+        Ok(Self {
+            shared: Arc::new(shared),
+            keep_going: request.keep_going,
+            jobs: request.jobs,
+            cluster_jobs: request.cluster_jobs,
+            order,
+            log,
+            seen,
+            waiting: Vec::new(),
+            waiting_since: None,
+            broken: HashSet::new(),
+            summary: Summary::default(),
+            changed: false,
+            undone,
+        })
+    }
+
+    /// Runs to the end, or to an interrupt.
+    pub fn run(mut self, teller: &mut Teller) -> Summary {
+        let verdicts = |wanted: &[Verdict]| self.shared.judged.values().filter(|j| wanted.contains(&j.verdict)).count();
+        self.summary.current = verdicts(&[Verdict::Current, Verdict::Adopted]);
+        self.summary.undone = verdicts(&[Verdict::Undone]);
+        self.summary.refused = verdicts(&[Verdict::Refused]);
+        self.summary.blocked = verdicts(&[Verdict::Blocked]);
+        let stale: Vec<_> = self.order.iter().copied().filter(|id| self.judged(*id).verdict == Verdict::Stale).collect();
+        let obstacles: Vec<_> = stale.iter().copied().filter(|id| self.judged(*id).obstacle.is_some()).collect();
+
+        if !self.keep_going && (self.summary.refused > 0 || !obstacles.is_empty()) {
+            // Told before anything is touched, so that the user decides on the whole.
+            for id in obstacles {
+                let cause = self.judged(id).obstacle.clone().unwrap_or_default();
+                self.tell_failure(id, cause.into(), vec![], teller);
+            }
+            self.summary.not_started = stale.len() - self.summary.failed;
+        } else {
+            self.take_over(teller);
+            self.work(&stale, teller);
+            self.finish(teller);
+        }
+        std::mem::take(&mut self.undone).into_iter().for_each(|event| teller.tell(event));
+        self.summary.interrupted = self.shared.site.interrupt.received().map(|signal| match signal {
+            signal_hook::consts::SIGTERM => "SIGTERM",
+            _ => "SIGINT",
+        });
+        self.summary.exit_code = match (&self.summary.interrupted, self.summary.failed, self.summary.refused) {
+            (Some("SIGTERM"), ..) => 143,
+            (Some(_), ..) => 130,
+            (None, 1.., _) => 1,
+            (None, 0, 1..) => 5,
+            (None, 0, 0) => 0,
+        };
+        self.summary
+    }
+
+    fn judged(&self, id: TaskId) -> &Judged {
+        &self.shared.judged[&id]
+    }
+
+    fn name(&self, id: TaskId) -> &str {
+        &self.shared.site.graph.task(id).name
+    }
+
+    /// Notes what the walk read anew, and narrows keys that were opened.
+    fn take_over(&mut self, teller: &mut Teller) {
+        for (name, record) in std::mem::take(&mut self.seen) {
+            self.log.put_file(&name, record);
+        }
+        let shared = self.shared.clone();
+        for (&id, judged) in &shared.judged {
+            if matches!(judged.verdict, Verdict::Current | Verdict::Adopted) {
+                if let Some(record) = judged.record.clone() {
+                    self.log.put_task(self.name(id).to_owned().as_str(), record);
+                }
+            }
+            if judged.narrow && matches!(judged.verdict, Verdict::Current | Verdict::Adopted) {
+                self.narrow(id, teller);
+            }
+        }
+        if let Err(cause) = self.flush_log() {
+            teller.tell(Event::Warning { code: "log-unwritten", message: cause, help: String::new() });
+        }
+    }
+
+    fn narrow(&mut self, id: TaskId, teller: &mut Teller) {
+        let task = self.shared.site.graph.task(id);
+        let file = self.shared.site.graph.file_at(task.outputs[0]);
+        let disk = &self.shared.site.disk;
+        let done = disk.set_mode(&file.path, 0o600).and_then(|()| disk.stat(&file.path));
+        let (message, help) = match done {
+            Ok(stat) => {
+                if let (Some(stat), Some(old)) = (stat, self.log.file(&file.name).cloned()) {
+                    self.log.put_file(&file.name, FileRecord { identity: stat.identity, ..old });
+                }
+                (format!("others could read {}; it is now its owner's alone (0600)", file.name), "if somebody may have read it, replace it with --allow rekey".to_owned())
+            }
+            Err(e) => (format!("others can read {}, and its mode cannot be changed: {e}", file.path), format!("chmod 600 {}", file.path)),
+        };
+        teller.tell(Event::Warning { code: "key-open", message, help });
+    }
+
+    // ---- the loop
+
+    fn work(&mut self, stale: &[TaskId], teller: &mut Teller) {
+        if stale.is_empty() {
+            return;
+        }
+        let graph = self.shared.site.graph.clone();
+        let mut scheduler = Scheduler::new(&graph, stale, |id| lane(&graph, id), self.jobs, self.cluster_jobs);
+        // What no tool or context can reach fails before anything runs; its files are built all the same.
+        for (id, cause) in steps::preflight(&self.shared.site, stale) {
+            let blocked = scheduler.failed(id);
+            self.tell_failure(id, cause.into(), blocked, teller);
+        }
+        let (results, inbox) = mpsc::channel();
+        let mut crew = Crew::new(self.shared.clone(), results);
+        let interrupt = self.shared.site.interrupt.clone();
+        loop {
+            if interrupt.is_set() {
+                scheduler.stop();
+            }
+            while let Some(id) = scheduler.start() {
+                if let Err(failure) = self.start(id, &mut crew, &mut scheduler, teller) {
+                    self.task_failed(id, failure, &mut scheduler, teller);
+                }
+            }
+            if scheduler.is_over() || (interrupt.is_set() && !crew.has_children()) {
+                break;
+            }
+            if let Some(message) = self.receive(&inbox) {
+                crew.ended(message.task);
+                self.receive_one(message, &mut scheduler, teller);
+            }
+            if self.waiting.len() >= GROUP || self.waiting_since.is_some_and(|t| t.elapsed() >= GROUP_AGE) {
+                self.publish(&mut scheduler, teller);
+            }
+        }
+        self.publish(&mut scheduler, teller);
+        self.summary.not_started = scheduler.not_started() + scheduler.running();
+    }
+
+    /// The next result; returns without one now and then, so that a signal and the age of staged files are seen.
+    fn receive(&self, inbox: &Receiver<Message>) -> Option<Message> {
+        inbox.recv_timeout(Duration::from_millis(50)).ok()
+    }
+
+    fn receive_one(&mut self, message: Message, scheduler: &mut Scheduler, teller: &mut Teller) {
+        let Message { task: id, took, result } = message;
+        match result {
+            Err(failure) => self.task_failed(id, failure, scheduler, teller),
+            Ok(Done::File(product)) => {
+                self.waiting.push((id, product, took));
+                self.waiting_since.get_or_insert_with(Instant::now);
+                scheduler.done(id);
+            }
+            Ok(Done::Command { output, started }) => {
+                let task = self.name(id).to_owned();
+                if !output.is_empty() {
+                    teller.tell(Event::Output { task: task.clone(), text: output });
+                }
+                let recipe = Recipe::of(&self.shared.site.plan, self.shared.site.graph.task(id));
+                self.log.put_task(&task, TaskRecord { made: true, output: None, inputs: vec![], recipe, started });
+                match self.flush_log() {
+                    Ok(()) => {
+                        self.finished(id, true, String::new(), took, teller);
+                        scheduler.done(id);
+                    }
+                    Err(cause) => self.task_failed(id, cause.into(), scheduler, teller),
+                }
+            }
+            Ok(Done::Step(step)) => {
+                self.finished(id, step.changed, step.did, took, teller);
+                scheduler.done(id);
+            }
+        }
+    }
+
+    fn start(&mut self, id: TaskId, crew: &mut Crew, scheduler: &mut Scheduler, teller: &mut Teller) -> Result<(), Failure> {
+        let graph = self.shared.site.graph.clone();
+        let task = graph.task(id);
+        if let Some(obstacle) = &self.judged(id).obstacle {
+            return Err(obstacle.clone().into());
+        }
+        let child = !task.action.is_built_in_file();
+        if child {
+            // A child reads files by their names: what it needs must have them.
+            self.publish(scheduler, teller);
+            if let Some(lost) = graph.before(id).find(|b| self.broken.contains(b)) {
+                return Err(format!("{} could not be published", self.name(lost)).into());
+            }
+        }
+        let mut began_at = 0;
+        if let Action::Command(_) = task.action {
+            self.log.put_start(&task.name);
+            self.flush_log()?;
+            began_at = self.log.written_at().map_err(|e| format!("cannot look at the build log: {e}"))?;
+        }
+        let doing = doing(task.action, &task.name);
+        teller.tell(Event::TaskStarted { task: task.name.clone(), doing });
+        crew.give(id, lane(&graph, id), began_at, child);
+        Ok(())
+    }
+
+    fn finished(&mut self, id: TaskId, changed: bool, did: String, took: Duration, teller: &mut Teller) {
+        if changed {
+            self.summary.ran += 1;
+            self.changed = true;
+        } else {
+            self.summary.current += 1;
+        }
+        let millis = took.as_millis() as u64;
+        teller.tell(Event::TaskFinished { task: self.name(id).to_owned(), changed, did, millis });
+    }
+
+    fn task_failed(&mut self, id: TaskId, failure: Failure, scheduler: &mut Scheduler, teller: &mut Teller) {
+        self.broken.insert(id);
+        let blocked = scheduler.failed(id);
+        self.tell_failure(id, failure, blocked, teller);
+        if !self.keep_going {
+            scheduler.stop();
+        }
+    }
+
+    fn tell_failure(&mut self, id: TaskId, failure: Failure, blocked: Vec<TaskId>, teller: &mut Teller) {
+        if failure.refused {
+            self.summary.refused += 1;
+        } else {
+            self.summary.failed += 1;
+        }
+        self.summary.blocked += blocked.len();
+        let blocked = blocked.into_iter().map(|b| self.name(b).to_owned()).collect();
+        teller.tell(Event::TaskFailed { task: self.name(id).to_owned(), cause: failure.cause, stderr: failure.stderr, blocked });
+    }
+
+    // ---- publishing
+
+    fn flush_log(&mut self) -> Result<(), String> {
+        let archive = |name: &str| self.shared.publisher.archive_name(name).unwrap_or_else(|_| Utf8PathBuf::from(name));
+        self.log.flush(&archive).map_err(|e| format!("cannot write the build log: {e}"))
+    }
+
+    /// Gives every staged file its name, in the order in which they were made.
+    fn publish(&mut self, scheduler: &mut Scheduler, teller: &mut Teller) {
+        let group = std::mem::take(&mut self.waiting);
+        self.waiting_since = None;
+        if group.is_empty() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let graph = &shared.site.graph;
+        // What is new is announced first: should this process end before it can note the file, the next
+        // one knows it for its own.
+        for (id, ..) in &group {
+            let name = &graph.task(*id).name;
+            if self.log.task(name).is_none() {
+                self.log.put_start(name);
+            }
+        }
+        let (staged, rest): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|(id, Product { staged, digest, facts, inputs }, took)| (staged, (id, digest, facts, inputs, took)))
+            .unzip();
+        let ready = shared.publisher.sync(&staged).map_err(|e| format!("cannot make the new files durable: {e}"));
+        let ready = ready.and_then(|()| self.flush_log());
+        for (staged, (id, digest, facts, inputs, took)) in staged.into_iter().zip(rest) {
+            let lost = graph.before(id).find(|b| self.broken.contains(b));
+            let done = match (&ready, lost) {
+                (Err(cause), _) => Err(cause.clone()),
+                (_, Some(lost)) => Err(format!("{} could not be published", graph.task(lost).name)),
+                (Ok(()), None) => self.publish_one(id, &staged, digest, facts, inputs),
+            };
+            match done {
+                Ok(()) => self.finished(id, true, String::new(), took, teller),
+                Err(cause) => self.task_failed(id, cause.into(), scheduler, teller),
+            }
+            let output = graph.task(id).outputs[0];
+            shared.made.lock().unwrap_or_else(PoisonError::into_inner).remove(&output);
+        }
+        if let Err(message) = self.flush_log() {
+            let help = "what was built is judged by its content next time".to_owned();
+            teller.tell(Event::Warning { code: "log-unwritten", message, help });
+        }
+    }
+
+    fn publish_one(&mut self, id: TaskId, staged: &Staged, digest: Digest, facts: Facts, inputs: Vec<Digest>) -> Result<(), String> {
+        let Site { plan, graph, disk, .. } = &self.shared.site;
+        let task = graph.task(id);
+        let archive = self.shared.judged[&id].archive.then_some(task.name.as_str());
+        let text = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => format!("{} appeared while it was being made; a key is never overwritten: look where it came from, then run again", staged.to),
+            _ => format!("cannot write {}: {e}", staged.to),
+        };
+        self.shared.publisher.publish(staged, archive).map_err(text)?;
+        let stat = disk.stat(&staged.to).map_err(text)?;
+        let recipe = Recipe::of(plan, task);
+        if let Some(stat) = stat {
+            self.log.put_file(&task.name, FileRecord { identity: stat.identity, digest, facts });
+        }
+        let record = TaskRecord { made: true, output: Some(digest), inputs, recipe, started: 0 };
+        self.log.put_task(&task.name, record);
+        Ok(())
+    }
+
+    fn finish(&mut self, teller: &mut Teller) {
+        let shared = self.shared.clone();
+        let written = self.flush_log().and_then(|()| {
+            if self.changed {
+                shared.publisher.sync_names().map_err(|e| format!("cannot make the new names durable: {e}"))?;
+                let compacted = self.log.compact(shared.publisher.stage_dir());
+                compacted.map_err(|e| format!("cannot write the build log anew: {e}"))?;
+            }
+            Ok(())
+        });
+        if let Err(message) = written {
+            let help = "what was built is judged by its content next time".to_owned();
+            teller.tell(Event::Warning { code: "log-unwritten", message, help });
+        }
+    }
+}
+
+fn doing(action: Action, name: &str) -> String {
+    let verb = match action {
+        Action::Key(_) => "make",
+        Action::RootCert | Action::CaCert(_) => "sign",
+        Action::Chain(_) => "join and check",
+        Action::Anchor | Action::RootCopy(_) => "copy",
+        Action::Install(_) => "write",
+        Action::Step(..) => "apply",
+        Action::Command(_) => "run",
+    };
+    format!("{verb} {name}")
+}
+
+// ---- threads
+
+/// Threads that take tasks from a queue per lane; a thread more while there is more to do than threads.
+struct Crew {
+    shared: Arc<Shared>,
+    results: Sender<Message>,
+    lanes: [CrewLane; 2],
+    children: HashSet<TaskId>,
+}
+
+struct CrewLane {
+    jobs: Sender<(TaskId, i64)>,
+    queue: Arc<Mutex<Receiver<(TaskId, i64)>>>,
+    threads: usize,
+    at_work: usize,
+}
+
+impl Crew {
+    fn new(shared: Arc<Shared>, results: Sender<Message>) -> Self {
+        let lane = || {
+            let (jobs, queue) = mpsc::channel();
+            CrewLane { jobs, queue: Arc::new(Mutex::new(queue)), threads: 0, at_work: 0 }
+        };
+        Self { shared, results, lanes: [lane(), lane()], children: HashSet::new() }
+    }
+
+    fn give(&mut self, id: TaskId, lane: Lane, began_at: i64, child: bool) {
+        let lane = &mut self.lanes[lane as usize];
+        lane.at_work += 1;
+        if lane.at_work > lane.threads {
+            lane.threads += 1;
+            let (shared, results, queue) = (self.shared.clone(), self.results.clone(), lane.queue.clone());
+            std::thread::spawn(move || work(&shared, &results, &queue));
+        }
+        if child {
+            self.children.insert(id);
+        }
+        // The queue's other end lives in this very struct, so it takes everything.
+        let _ = lane.jobs.send((id, began_at));
+    }
+
+    fn ended(&mut self, id: TaskId) {
+        self.children.remove(&id);
+        self.lanes[lane(&self.shared.site.graph, id) as usize].at_work -= 1;
+    }
+
+    /// Children must end before this process does; a key being made need not.
+    fn has_children(&self) -> bool {
+        !self.children.is_empty()
+    }
+}
+
+fn work(shared: &Shared, results: &Sender<Message>, queue: &Mutex<Receiver<(TaskId, i64)>>) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((task, began_at)) = next else { return };
+        let start = Instant::now();
+        let result = match shared.site.graph.task(task).action {
+            Action::Step(cluster, step) => steps::run(shared, task, cluster, step).map(Done::Step),
+            Action::Command(_) => command(shared, task).map(|output| Done::Command { output, started: began_at }),
+            _ => file(shared, task).map(Done::File).map_err(Failure::from),
+        };
+        if results.send(Message { task, took: start.elapsed(), result }).is_err() {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    /// A file as this run has it: made and not yet published, or from disk.
+    pub(super) fn read(&self, file: FileId) -> Result<Bytes, String> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = made.get(&file) {
+            return Ok(bytes.clone());
+        }
+        drop(made);
+        let path = &self.site.graph.file_at(file).path;
+        let bytes = self.site.disk.read(path).map_err(|e| format!("cannot read {path}: {e}"))?;
+        Ok(Arc::new(Zeroizing::new(bytes)))
+    }
+}
+
+fn file(shared: &Shared, id: TaskId) -> Result<Product, String> {
+    let Site { plan, graph, disk, clock, .. } = &shared.site;
+    let task = graph.task(id);
+    let output = graph.file_at(task.outputs[0]);
+    let judged = &shared.judged[&id];
+    let inputs: Vec<_> = task.inputs.iter().map(|f| shared.read(*f)).collect::<Result<_, _>>()?;
+    let bytes = match &judged.restore {
+        Some(copy) => Zeroizing::new(disk.read(copy).map_err(|e| format!("cannot read {copy}: {e}"))?),
+        None => {
+            let previous = (task.action == Action::RootCert).then(|| disk.read(&output.path).ok()).flatten();
+            action::make(plan, task, &inputs, previous.as_deref(), &shared.trust, clock.now())?
+        }
+    };
+    let facts = freshness::facts(graph, task.outputs[0], &bytes)?;
+    let staged = shared.publisher.stage(&output.path, task.action.mode(), task.action.makes_key(), &bytes);
+    let staged = staged.map_err(|e| stage_error(&output.path, &e))?;
+    let deciding = match task.action {
+        Action::CaCert(_) => {
+            let issuer = if matches!(plan.root, RootCa::Given(_)) { 2 } else { 1 };
+            let key = pki::read_key(&inputs[0]).map_err(|e| e.to_string())?;
+            vec![key.public_key, pki::digest(&inputs[issuer])]
+        }
+        Action::Chain(_) => inputs[1..].iter().map(|i| pki::digest(i)).collect(),
+        _ => vec![],
+    };
+    let digest = pki::digest(&bytes);
+    let mut made = shared.made.lock().unwrap_or_else(PoisonError::into_inner);
+    made.insert(task.outputs[0], Arc::new(bytes));
+    Ok(Product { staged, digest, facts, inputs: deciding })
+}
+
+fn stage_error(path: &Utf8Path, e: &std::io::Error) -> String {
+    let hint = match e.kind() {
+        std::io::ErrorKind::StorageFull => ": free room, then run again; nothing half-written is left",
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => ": make its folder writable, or choose another work directory with -C",
+        _ => "",
+    };
+    format!("cannot write {path} ({e}){hint}")
+}
+
+fn command(shared: &Shared, id: TaskId) -> Result<String, Failure> {
+    let Site { plan, graph, disk, .. } = &shared.site;
+    let task = graph.task(id);
+    let Action::Command(index) = task.action else { return Err("not a command".to_owned().into()) };
+    let user = &plan.tasks[index];
+    for (path, _) in &user.outputs {
+        let dir = path.parent().unwrap_or(path);
+        disk.make_dir(dir, 0o755).map_err(|e| format!("cannot make the folder {dir} of an output: {e}"))?;
+    }
+    // A path of a program starts where the command runs, as in a shell.
+    let program = &user.run[0];
+    let program = if program.contains('/') { user.dir.join(program).into_string() } else { program.clone() };
+    let command = process::Command {
+        program,
+        args: user.run[1..].to_vec(),
+        dir: Some(user.dir.clone().into()),
+        env: user.env.clone(),
+        timeout: user.timeout,
+        ..process::Command::default()
+    };
+    let ended = steps::child(shared, &task.name, &command).map_err(|e| format!("cannot run `{}`: {e}", user.run[0]))?;
+    let failed = |cause: String| Failure { cause, refused: false, stderr: ended.tail.clone() };
+    match ended.status {
+        process::Exit::Code(0) => {}
+        process::Exit::Code(code) => return Err(failed(format!("`{}` ended with exit code {code}", user.run[0]))),
+        process::Exit::Signal(signal) => return Err(failed(format!("`{}` was ended by signal {signal}", user.run[0]))),
+        process::Exit::TimedOut => return Err(failed(format!("`{}` ran into its timeout and was ended", user.run[0]))),
+        process::Exit::Interrupted => return Err(failed(format!("`{}` was interrupted", user.run[0]))),
+    }
+    for (path, _) in &user.outputs {
+        let there = disk.stat(path).map_err(|e| format!("cannot look at output {path}: {e}"))?;
+        if there.is_none() {
+            return Err(failed(format!("`{}` ended well, but did not write {path}: correct its command, or the plan's `output`", user.run[0])));
+        }
+    }
+    Ok(ended.tail)
+}

@@ -1,0 +1,177 @@
+//! Which task may start next: a state machine over the wanted graph, without threads, clock or files.
+//! Every change of state goes through `set`, which keeps queues and counts in step.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::graph::{Graph, TaskId};
+
+/// What bounds a task's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// The machine's cores (`-j`).
+    Local,
+    /// API servers, which wait more than they work (`--cluster-jobs`).
+    Cluster,
+}
+
+/// What a task is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Something it needs is not done yet.
+    Waiting,
+    /// It may start.
+    Ready,
+    /// It runs.
+    Running,
+    /// It is done, or needs nothing done.
+    Done,
+    /// It ran and failed.
+    Failed,
+    /// Something it needs failed.
+    Blocked,
+}
+
+impl State {
+    fn is_end(self) -> bool {
+        matches!(self, State::Done | State::Failed | State::Blocked)
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: State,
+    lane: Lane,
+    /// Needed tasks that are not done.
+    missing: usize,
+    dependents: Vec<TaskId>,
+}
+
+/// The tasks of one run.
+#[derive(Debug)]
+pub struct Scheduler {
+    entries: HashMap<TaskId, Entry>,
+    ready: [VecDeque<TaskId>; 2],
+    running: [usize; 2],
+    limits: [usize; 2],
+    open: usize,
+    stopped: bool,
+}
+
+impl Scheduler {
+    /// `order` holds the tasks that need doing, each after all that it needs; tasks outside it are done.
+    pub fn new(graph: &Graph, order: &[TaskId], lane: impl Fn(TaskId) -> Lane, jobs: usize, cluster_jobs: usize) -> Self {
+        let mut entries: HashMap<_, _> = order
+            .iter()
+            .map(|id| (*id, Entry { state: State::Waiting, lane: lane(*id), missing: 0, dependents: Vec::new() }))
+            .collect();
+        for &id in order {
+            let mut before: Vec<_> = graph.before(id).filter(|b| entries.contains_key(b)).collect();
+            before.sort_unstable();
+            before.dedup();
+            for needed in &before {
+                if let Some(entry) = entries.get_mut(needed) {
+                    entry.dependents.push(id);
+                }
+            }
+            if let Some(entry) = entries.get_mut(&id) {
+                entry.missing = before.len();
+            }
+        }
+        let limits = [jobs.max(1), cluster_jobs.max(1)];
+        let open = order.len();
+        let mut scheduler = Self { entries, ready: Default::default(), running: [0; 2], limits, open, stopped: false };
+        for &id in order {
+            if scheduler.entries[&id].missing == 0 {
+                scheduler.set(id, State::Ready);
+            }
+        }
+        scheduler
+    }
+
+    fn set(&mut self, id: TaskId, state: State) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let lane = entry.lane as usize;
+        let before = std::mem::replace(&mut entry.state, state);
+        match before {
+            State::Running => self.running[lane] -= 1,
+            State::Ready if state != State::Running => self.ready[lane].retain(|r| *r != id),
+            _ => {}
+        }
+        match state {
+            State::Ready => self.ready[lane].push_back(id),
+            State::Running => self.running[lane] += 1,
+            State::Done | State::Failed | State::Blocked if !before.is_end() => self.open -= 1,
+            State::Done | State::Failed | State::Blocked => {}
+            State::Waiting => {}
+        }
+    }
+
+    /// The next task to start, marked as running; `None` where nothing may start now.
+    pub fn start(&mut self) -> Option<TaskId> {
+        if self.stopped {
+            return None;
+        }
+        let lane = (0..2).find(|l| self.running[*l] < self.limits[*l] && !self.ready[*l].is_empty())?;
+        let id = self.ready[lane].pop_front()?;
+        self.set(id, State::Running);
+        Some(id)
+    }
+
+    /// A task succeeded: what it was the last to hold back may start.
+    pub fn done(&mut self, id: TaskId) {
+        self.set(id, State::Done);
+        let dependents = self.entries.get(&id).map(|e| e.dependents.clone()).unwrap_or_default();
+        for next in dependents {
+            let Some(entry) = self.entries.get_mut(&next) else { continue };
+            entry.missing -= 1;
+            if entry.missing == 0 && entry.state == State::Waiting {
+                self.set(next, State::Ready);
+            }
+        }
+    }
+
+    /// A task failed, or what it made could not be published. Returns what cannot run now because of it, and is not blocked already.
+    pub fn failed(&mut self, id: TaskId) -> Vec<TaskId> {
+        self.set(id, State::Failed);
+        let mut blocked = Vec::new();
+        let mut stack = vec![id];
+        while let Some(task) = stack.pop() {
+            let dependents = self.entries.get(&task).map(|e| e.dependents.clone()).unwrap_or_default();
+            for next in dependents {
+                if self.entries.get(&next).is_some_and(|e| e.state == State::Waiting) {
+                    self.set(next, State::Blocked);
+                    blocked.push(next);
+                    stack.push(next);
+                }
+            }
+        }
+        blocked.sort_unstable();
+        blocked
+    }
+
+    /// Starts nothing more.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Tasks running now.
+    pub fn running(&self) -> usize {
+        self.running.iter().sum()
+    }
+
+    /// True where nothing runs and nothing more will start.
+    pub fn is_over(&self) -> bool {
+        self.running() == 0 && (self.stopped || self.open == 0)
+    }
+
+    /// What a task is in; `None` for one that was not in the run.
+    pub fn state(&self, id: TaskId) -> Option<State> {
+        self.entries.get(&id).map(|e| e.state)
+    }
+
+    /// Tasks that were neither run nor blocked.
+    pub fn not_started(&self) -> usize {
+        let waiting = |e: &&Entry| matches!(e.state, State::Waiting | State::Ready);
+        self.entries.values().filter(waiting).count()
+    }
+}

@@ -1,0 +1,215 @@
+//! The command line: what can be said, and nothing of what it does.
+
+use camino::Utf8PathBuf;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Builds a mesh's CA files from one plan, and takes them to its clusters.
+#[derive(Debug, Parser)]
+#[command(name = "meshplan", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, or nothing to do · 1 a task failed · 2 command line · 3 plan · 4 findings ·
+5 refused by a gate · 6 locked by another run · 130, 143 ended by SIGINT, SIGTERM";
+
+/// meshplan's commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build what is out of date, then take each cluster with a context its steps
+    Run(RunArgs),
+    /// Read the plan and say everything that is wrong with it
+    Check(CheckArgs),
+    /// Name the plan's targets, with what each is for
+    List(ListArgs),
+    /// Draw the graph: dot, mermaid, json, or a picture as svg
+    Graph(GraphArgs),
+    /// Remove what meshplan made, and nothing else
+    Clean(CleanArgs),
+    /// Write completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write a manual page (roff), of meshplan or of one command
+    Man {
+        /// The command; without one, meshplan itself
+        command: Option<String>,
+    },
+}
+
+/// The plan and what it is read with.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The plan, a KDL file
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub plan: Utf8PathBuf,
+    /// Build into this folder instead of the plan's work-dir
+    #[arg(short = 'C', long = "directory", value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub directory: Option<Utf8PathBuf>,
+    /// Colours: auto follows the terminal and NO_COLOR
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// How to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Human,
+    /// One JSON object a line, on standard output
+    Json,
+}
+
+/// `meshplan run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The plan and its surroundings.
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// Targets (default: all), and NAME=VALUE for variables that the plan reads
+    #[arg(value_name = "TARGET|NAME=VALUE")]
+    pub words: Vec<String>,
+    /// Say what would be done and why, change nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Say of every task why it runs or does not
+    #[arg(long)]
+    pub explain: bool,
+    /// Build everything anew but keys and the root
+    #[arg(short = 'B', long)]
+    pub always_make: bool,
+    /// Build this target anew, whatever it is (repeatable)
+    #[arg(long, value_name = "TARGET")]
+    pub force: Vec<String>,
+    /// Allow what could break a living mesh (comma-separated or repeated)
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    pub allow: Vec<Allow>,
+    /// After a failure, go on with what does not depend on it
+    #[arg(short = 'k', long)]
+    pub keep_going: bool,
+    /// Tasks at once on this machine (default: its cores)
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Cluster steps at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub cluster_jobs: u16,
+    /// How to tell what happens
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub format: Format,
+    /// Tell only what needs attention
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Tell more: starts, times, what was current
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Gates of `run`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Allow {
+    /// Replace a private key; the old one goes to the archive
+    Rekey,
+    /// Replace the root certificate; every cluster needs the new one
+    RootReissue,
+}
+
+/// `meshplan check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The plan and its surroundings.
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// NAME=VALUE for variables that the plan reads
+    #[arg(value_name = "NAME=VALUE")]
+    pub words: Vec<String>,
+    /// How to tell what is wrong
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub format: Format,
+}
+
+/// `meshplan list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// The plan and its surroundings.
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// NAME=VALUE for variables that the plan reads
+    #[arg(value_name = "NAME=VALUE")]
+    pub words: Vec<String>,
+    /// How to list
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub format: Format,
+}
+
+/// `meshplan graph`.
+#[derive(Debug, Args)]
+pub struct GraphArgs {
+    /// The plan and its surroundings.
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// Targets to draw with all they need (default: all), and NAME=VALUE
+    #[arg(value_name = "TARGET|NAME=VALUE")]
+    pub words: Vec<String>,
+    /// What to write
+    #[arg(long, value_name = "FORMAT", default_value = "dot")]
+    pub format: Drawing,
+    /// Look at the files, and show what is current and what is not
+    #[arg(long)]
+    pub state: bool,
+}
+
+/// Forms of a drawn graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Drawing {
+    /// Graphviz
+    Dot,
+    /// Mermaid, as GitHub draws it
+    Mermaid,
+    /// Nodes and edges
+    Json,
+    /// A picture, drawn here
+    Svg,
+}
+
+/// `meshplan clean`.
+#[derive(Debug, Args)]
+pub struct CleanArgs {
+    /// The plan and its surroundings.
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// Targets (default: all), and NAME=VALUE
+    #[arg(value_name = "TARGET|NAME=VALUE")]
+    pub words: Vec<String>,
+    /// Remove clusters' private keys too
+    #[arg(long)]
+    pub keys: bool,
+    /// Allow what cannot be undone: with --keys, root-key removes the root key too
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', requires = "keys")]
+    pub allow: Vec<AllowClean>,
+    /// Say what would be removed, remove nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+}
+
+/// Gates of `clean`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AllowClean {
+    /// The root key, and with it the root certificate
+    RootKey,
+}

@@ -1,0 +1,272 @@
+//! Plan to graph: the one place that knows which files and steps a mesh is made of.
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::{Action, FileId, Graph, Owner, Step, Task, TaskId, Undone};
+use crate::plan::{
+    model::{Cluster, GivenRoot, Plan, RootCa, UserTask},
+    problem::{Problem, Problems, Span},
+};
+
+/// Compiles a plan into its graph.
+///
+/// # Errors
+/// All problems of names, producers, needs and cycles, each with the places that make it.
+pub fn lower(plan: &Plan) -> Result<Graph, Problems> {
+    let mut work = Lowering { plan, graph: Graph::default(), problems: Vec::new() };
+    work.mesh();
+    work.user_tasks();
+    let Lowering { graph, mut problems, .. } = work;
+    if problems.is_empty() {
+        problems.extend(graph.cycle().map(|path| graph.cycle_problem(&path)));
+    }
+    if problems.is_empty() {
+        Ok(graph)
+    } else {
+        Err(Problems { list: problems, sources: plan.sources.clone() })
+    }
+}
+
+struct Lowering<'a> {
+    plan: &'a Plan,
+    graph: Graph,
+    problems: Vec<Problem>,
+}
+
+/// The files of the root CA that clusters build on.
+struct Root {
+    cert: FileId,
+    /// What signs: the root key, or certificate, key and chain of a CA brought along.
+    signer: Vec<FileId>,
+    /// Chain files of a CA brought along.
+    chain: Vec<FileId>,
+    tasks: Vec<TaskId>,
+}
+
+impl Lowering<'_> {
+    fn mesh(&mut self) {
+        let plan = self.plan;
+        self.graph.claim("all", "the target for everything", Span::default(), &mut self.problems);
+        // A plan of tasks alone asks for no CA.
+        if plan.clusters.is_empty() && plan.root_span().is_none() {
+            return;
+        }
+        let span = plan.root_span().unwrap_or(plan.mesh.span);
+        self.graph.claim("root-ca", "the root CA's target", span, &mut self.problems);
+        let root = match &plan.root {
+            RootCa::Made(spec) => self.made_root(spec.span),
+            RootCa::Given(given) => self.given_root(given),
+        };
+        self.graph.alias("root-ca".to_owned(), root.tasks.clone());
+        for (index, cluster) in plan.clusters.iter().enumerate() {
+            self.cluster(index, cluster, &root);
+        }
+    }
+
+    fn made_root(&mut self, span: Span) -> Root {
+        let key = self.built("root-key.pem", span);
+        let cert = self.built("root-cert.pem", span);
+        let tasks = vec![
+            self.file_task(Action::Key(Owner::Root), vec![], key, span),
+            self.file_task(Action::RootCert, vec![key], cert, span),
+        ];
+        Root { cert, signer: vec![key], chain: vec![], tasks }
+    }
+
+    fn given_root(&mut self, given: &GivenRoot) -> Root {
+        let issuing = self.outside(&given.cert);
+        let key = self.outside(&given.key);
+        let chain: Vec<_> = given.chain.iter().map(|p| self.outside(p)).collect();
+        let cert = self.built("root-cert.pem", given.cert_span);
+        let certs: Vec<_> = std::iter::once(issuing).chain(chain.iter().copied()).collect();
+        let anchor = self.file_task(Action::Anchor, certs.clone(), cert, given.cert_span);
+        let signer = [issuing, key].into_iter().chain(chain).collect();
+        Root { cert, signer, chain: certs, tasks: vec![anchor] }
+    }
+
+    fn cluster(&mut self, index: usize, cluster: &Cluster, root: &Root) {
+        let span = cluster.span;
+        let name = cluster.name.as_str();
+        let file = |work: &mut Self, base: &str| work.built(&format!("{name}/{base}"), span);
+        let key = file(self, "ca-key.pem");
+        let cert = file(self, "ca-cert.pem");
+        let chain = file(self, "cert-chain.pem");
+        let copy = file(self, "root-cert.pem");
+        let install = file(self, "install.yaml");
+
+        let signing = [key, root.cert].into_iter().chain(root.signer.iter().copied()).collect();
+        let chain_inputs = [key, cert, root.cert].into_iter().chain(root.chain.iter().copied()).collect();
+        let cacerts = vec![
+            self.file_task(Action::Key(Owner::Cluster(index)), vec![], key, span),
+            self.file_task(Action::CaCert(index), signing, cert, span),
+            self.file_task(Action::Chain(index), chain_inputs, chain, span),
+            self.file_task(Action::RootCopy(index), vec![root.cert], copy, span),
+        ];
+        let manifest = self.file_task(Action::Install(index), vec![], install, span);
+        let no_address = (cluster.remote_of.as_ref()).filter(|_| cluster.discovery_address.is_none()).map(|primary| Undone {
+            why: format!("{name} is a remote of {primary}, and the address of {primary}'s east-west gateway is not known"),
+            how: format!("write `discovery-address \"ADDRESS\"` in cluster \"{name}\""),
+        });
+        self.graph.tasks[manifest.index()].undone = no_address.clone();
+
+        let no_context = cluster.context.is_none().then(|| Undone {
+            why: "no context".to_owned(),
+            how: match &cluster.context_var {
+                Some(var) => format!("set {var} to its kubeconfig context (`export {var}=…`, or {var}=… after the plan)"),
+                None => format!("write `context \"CONTEXT\"` in cluster \"{name}\""),
+            },
+        });
+        let bundle = vec![cert, key, chain, copy];
+        let namespace_after = cacerts.iter().copied().chain([manifest]).collect();
+        let namespace = self.step(index, Step::Namespace, vec![], namespace_after, no_context.clone());
+        let secret = self.step(index, Step::Secret, bundle.clone(), vec![namespace], no_context.clone());
+        let no_install = no_context.or(no_address);
+        let installed = self.step(index, Step::Install, vec![install], vec![secret], no_install.clone());
+        let ready = self.step(index, Step::Ready, vec![copy], vec![installed], no_install);
+
+        let what = format!("a target of cluster \"{name}\"");
+        for suffix in ["-cacerts", "-cacerts-k8s", "-cacerts-selfSigned"] {
+            let target = format!("{name}{suffix}");
+            self.graph.claim(&target, &what, span, &mut self.problems);
+            self.graph.alias(target, cacerts.clone());
+        }
+        self.graph.claim(name, &what, span, &mut self.problems);
+        let all = cacerts.into_iter().chain([manifest, namespace, secret, installed, ready]).collect();
+        self.graph.alias(name.to_owned(), all);
+    }
+
+    fn step(&mut self, cluster: usize, step: Step, inputs: Vec<FileId>, after: Vec<TaskId>, undone: Option<Undone>) -> TaskId {
+        let Cluster { name, span, .. } = &self.plan.clusters[cluster];
+        let task = format!("{name}-{}", step.name());
+        self.graph.claim(&task, &format!("a target of cluster \"{name}\""), *span, &mut self.problems);
+        let task = Task {
+            name: task,
+            action: Action::Step(cluster, step),
+            inputs,
+            outputs: vec![],
+            after,
+            origin: *span,
+            edges: vec![],
+            undone,
+        };
+        self.graph.add(task, &mut self.problems)
+    }
+
+    /// A file below the work directory; its name is claimed, for nothing else may be called so.
+    fn built(&mut self, name: &str, span: Span) -> FileId {
+        self.graph.claim(name, "a file of the mesh", span, &mut self.problems);
+        self.graph.file(self.plan.work_dir.join(name), |_| name.to_owned())
+    }
+
+    /// A file that the plan names by path.
+    fn outside(&mut self, path: &Utf8Path) -> FileId {
+        let work_dir = &self.plan.work_dir;
+        self.graph.file(path.to_owned(), |p| p.strip_prefix(work_dir).unwrap_or(p).to_string())
+    }
+
+    fn file_task(&mut self, action: Action, inputs: Vec<FileId>, output: FileId, span: Span) -> TaskId {
+        let task = Task {
+            name: self.graph.file_at(output).name.clone(),
+            action,
+            inputs,
+            outputs: vec![output],
+            after: vec![],
+            origin: span,
+            edges: vec![],
+            undone: None,
+        };
+        self.graph.add(task, &mut self.problems)
+    }
+
+    fn user_tasks(&mut self) {
+        let tasks = &self.plan.tasks;
+        let first = self.graph.tasks.len() as u32;
+        for (index, task) in tasks.iter().enumerate() {
+            self.graph.claim(&task.name, "a task", task.span, &mut self.problems);
+            self.user_task(index, task);
+        }
+        // `all` before needs are looked up: a task may need any target but that one.
+        let all = self.graph.task_ids().collect();
+        for (index, task) in tasks.iter().enumerate() {
+            self.needs(TaskId(first + index as u32), task);
+        }
+        self.graph.alias("all".to_owned(), all);
+        self.spread_undone(first);
+    }
+
+    fn user_task(&mut self, index: usize, task: &UserTask) {
+        let state_dir = self.plan.work_dir.join(crate::build::STATE_DIR);
+        for (path, span) in &task.outputs {
+            if path.starts_with(&state_dir) || path == &self.plan.work_dir {
+                self.problems.push(
+                    Problem::error("graph::output-place", format!("task `{}` may not write `{path}`", task.name))
+                        .label(*span, "meshplan keeps its own state there")
+                        .help("choose another output path"),
+                );
+            }
+        }
+        let inputs: Vec<_> = task.inputs.iter().map(|(p, _)| self.outside(p)).collect();
+        let outputs: Vec<_> = task.outputs.iter().map(|(p, _)| self.outside(p)).collect();
+        let entry = Task {
+            name: task.name.clone(),
+            action: Action::Command(index),
+            inputs,
+            outputs,
+            after: vec![],
+            origin: task.span,
+            edges: task.inputs.iter().map(|(_, s)| *s).collect(),
+            undone: None,
+        };
+        self.graph.add(entry, &mut self.problems);
+    }
+
+    fn needs(&mut self, id: TaskId, task: &UserTask) {
+        for (need, span) in &task.needs {
+            match self.graph.resolve(need, &self.plan.dir) {
+                Ok(found) => {
+                    let entry = &mut self.graph.tasks[id.index()];
+                    entry.edges.extend(found.iter().map(|_| *span));
+                    entry.after.extend(found);
+                }
+                Err(text) => self.problems.push(
+                    Problem::error("graph::unknown-need", format!("task `{}` needs `{need}`: {text}", task.name))
+                        .label(*span, "no such target")
+                        .help("`meshplan list PLAN` names every target"),
+                ),
+            }
+        }
+    }
+
+    /// What needs an undone task is undone for the same reason. Built-in tasks got theirs already.
+    fn spread_undone(&mut self, first_user_task: u32) {
+        if self.graph.cycle().is_some() {
+            return;
+        }
+        let users: Vec<_> = self.graph.task_ids().skip(first_user_task as usize).collect();
+        for id in self.graph.cone(&users) {
+            let missing = self.graph.before(id).find_map(|b| {
+                let task = self.graph.task(b);
+                task.undone.as_ref().map(|u| (task.name.clone(), u.clone()))
+            });
+            let task = &mut self.graph.tasks[id.index()];
+            if let (Action::Command(_), None, Some((name, undone))) = (task.action, &task.undone, missing) {
+                task.undone = Some(Undone { why: format!("it needs {name}, which is undone: {}", undone.why), how: undone.how });
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// Where the plan speaks of its root CA, if it does.
+    fn root_span(&self) -> Option<Span> {
+        match &self.root {
+            RootCa::Made(spec) => (spec.span != Span::default()).then_some(spec.span),
+            RootCa::Given(given) => Some(given.cert_span),
+        }
+    }
+
+    /// Absolute path of meshplan's own folder.
+    pub fn state_dir(&self) -> Utf8PathBuf {
+        self.work_dir.join(crate::build::STATE_DIR)
+    }
+}

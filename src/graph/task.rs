@@ -1,0 +1,161 @@
+//! A task and a file as plain data: what is made from what, by which action. Nothing here knows
+//! whether anything is current, or how an action is done.
+
+use camino::Utf8PathBuf;
+
+use crate::plan::problem::Span;
+
+/// A file of the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId(pub(crate) u32);
+
+/// A task of the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(pub(crate) u32);
+
+impl FileId {
+    /// Place in the graph's list of files.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl TaskId {
+    /// Place in the graph's list of tasks.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A file that a task reads or makes.
+#[derive(Debug, Clone)]
+pub struct File {
+    /// Absolute path.
+    pub path: Utf8PathBuf,
+    /// Path below the work directory, or the absolute one: its name on the command line and in the log.
+    pub name: String,
+    /// The task that makes it; `None` for a file that somebody brings.
+    pub producer: Option<TaskId>,
+}
+
+/// Something that can be done.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Path of its output for a built-in file, else its target name.
+    pub name: String,
+    /// What it does.
+    pub action: Action,
+    /// Files it reads, in an order that the action knows.
+    pub inputs: Vec<FileId>,
+    /// Files it makes.
+    pub outputs: Vec<FileId>,
+    /// Tasks that must be done before, whose results it does not read.
+    pub after: Vec<TaskId>,
+    /// Where the plan asks for it.
+    pub origin: Span,
+    /// Where each entry of `inputs`, then of `after`, is written; empty for built-in tasks.
+    pub edges: Vec<Span>,
+    /// Why this plan cannot have it done, and what would change that.
+    pub undone: Option<Undone>,
+}
+
+/// Why a task is left undone.
+#[derive(Debug, Clone)]
+pub struct Undone {
+    /// What is missing.
+    pub why: String,
+    /// What to write or set.
+    pub how: String,
+}
+
+/// Whose CA a file belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The mesh's root CA.
+    Root,
+    /// The cluster at this place of the plan.
+    Cluster(usize),
+}
+
+/// What a task does. Clusters and tasks are places in the plan's lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Makes a private key. No inputs.
+    Key(Owner),
+    /// Signs the root certificate with its own key. Input: the root key.
+    RootCert,
+    /// Copies the trust anchor of a CA brought along. Inputs: its certificate, its chain files.
+    Anchor,
+    /// Signs a cluster's CA certificate. Inputs: its key, the root certificate, then what signs:
+    /// the root key, or for a CA brought along its certificate, key and chain files.
+    CaCert(usize),
+    /// Joins a cluster's chain and holds the whole bundle to istiod's own checks.
+    /// Inputs: its key, its CA certificate, the root certificate, then chain files of a CA brought along.
+    Chain(usize),
+    /// Copies the root certificate to a cluster. Input: the root certificate.
+    RootCopy(usize),
+    /// Writes a cluster's IstioOperator. No inputs: the plan says it all.
+    Install(usize),
+    /// Takes a cluster one step further.
+    Step(usize, Step),
+    /// Runs the user's command.
+    Command(usize),
+}
+
+/// Steps of a cluster, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The namespace with its network label.
+    Namespace,
+    /// The secret `cacerts`.
+    Secret,
+    /// `istioctl install`.
+    Install,
+    /// istiod runs and serves this root.
+    Ready,
+}
+
+impl Step {
+    /// Every step in its order.
+    pub const ALL: [Step; 4] = [Step::Namespace, Step::Secret, Step::Install, Step::Ready];
+
+    /// Its word in target names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Namespace => "namespace",
+            Step::Secret => "secret",
+            Step::Install => "install",
+            Step::Ready => "ready",
+        }
+    }
+}
+
+impl Action {
+    /// True for a file that holds a private key.
+    pub fn makes_key(self) -> bool {
+        matches!(self, Action::Key(_))
+    }
+
+    /// True for tasks whose only effect is their output file, made by meshplan itself.
+    pub fn is_built_in_file(self) -> bool {
+        !matches!(self, Action::Step(..) | Action::Command(_))
+    }
+
+    /// The cluster it works for.
+    pub fn cluster(self) -> Option<usize> {
+        match self {
+            Action::Key(Owner::Cluster(c))
+            | Action::CaCert(c)
+            | Action::Chain(c)
+            | Action::RootCopy(c)
+            | Action::Install(c)
+            | Action::Step(c, _) => Some(c),
+            _ => None,
+        }
+    }
+
+    /// Permission bits of its output.
+    pub fn mode(self) -> u32 {
+        if self.makes_key() { 0o600 } else { 0o644 }
+    }
+}

@@ -1,0 +1,132 @@
+//! One meshplan to a work directory: a flock(2) that dies with its process, in a file that names its
+//! holder and the children it left running. It knows nothing of what is being built.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::OpenOptionsExt,
+    sync::{Mutex, PoisonError},
+};
+
+use camino::Utf8Path;
+use serde::{Deserialize, Serialize};
+
+/// The held lock; dropping it frees the work directory.
+#[derive(Debug)]
+pub struct Lock {
+    state: Mutex<(File, Content)>,
+}
+
+/// Why the lock was not had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another meshplan holds it, or a child of a dead one still works.
+    #[error("{0}")]
+    Held(String),
+    /// The file cannot be used.
+    #[error("cannot lock the work directory: {0}")]
+    Io(#[from] io::Error),
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Content {
+    holder: Option<Process>,
+    children: Vec<Process>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Process {
+    pid: u32,
+    /// Start time in clock ticks (proc(5), field 22): tells a process from a later one of its number.
+    started: u64,
+    doing: String,
+}
+
+impl Process {
+    fn of(pid: u32, doing: &str) -> Self {
+        Self { pid, started: start_time(pid).unwrap_or(0), doing: doing.to_owned() }
+    }
+
+    fn alive(&self) -> bool {
+        start_time(self.pid).is_some_and(|started| started == self.started)
+    }
+}
+
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name stands in parentheses and may hold anything, so count from its end.
+    let mut rest = stat.rsplit_once(") ")?.1.split(' ');
+    // A zombie has ended; only its parent has yet to read how.
+    let state = rest.next()?;
+    if state == "Z" { None } else { rest.nth(18)?.parse().ok() }
+}
+
+impl Lock {
+    /// Takes the lock at `path`, for this process that is doing `doing`.
+    ///
+    /// # Errors
+    /// `Held` names the process in the way.
+    pub fn take(path: &Utf8Path, doing: &str) -> Result<Self, LockError> {
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let locked = file.try_lock();
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        // Text cut short by a kill names nobody; the flock itself does not depend on it.
+        let old: Content = serde_json::from_str(&text).unwrap_or_default();
+        match locked {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = old.holder.map(|p| format!(" (process {}: {})", p.pid, p.doing));
+                return Err(LockError::Held(format!(
+                    "another meshplan is at work here{}: wait for it to end",
+                    holder.unwrap_or_default()
+                )));
+            }
+            Err(TryLockError::Error(e)) => return Err(e.into()),
+        }
+        if let Some(child) = old.children.iter().find(|c| c.alive()) {
+            return Err(LockError::Held(format!(
+                "an earlier meshplan ended, but its child still runs (process {}: {}): wait for it, or end it with `kill {}`",
+                child.pid, child.doing, child.pid
+            )));
+        }
+        let holder = Some(Process::of(std::process::id(), doing));
+        let lock = Self { state: Mutex::new((file, Content { holder, children: Vec::new() })) };
+        lock.write(|_| {})?;
+        Ok(lock)
+    }
+
+    /// Writes down a child, which may outlive this process.
+    ///
+    /// # Errors
+    /// As of writing the file.
+    pub fn child_started(&self, pid: u32, doing: &str) -> io::Result<()> {
+        self.write(|content| content.children.push(Process::of(pid, doing)))
+    }
+
+    /// Strikes out a child that has ended.
+    ///
+    /// # Errors
+    /// As of writing the file.
+    pub fn child_ended(&self, pid: u32) -> io::Result<()> {
+        self.write(|content| content.children.retain(|c| c.pid != pid))
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Content)) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (file, content) = &mut *state;
+        change(content);
+        let text = serde_json::to_string(content)?;
+        file.rewind()?;
+        file.write_all(text.as_bytes())?;
+        file.set_len(text.len() as u64)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Nothing more can be done if this fails: the kernel frees the lock with the file anyway.
+        let _ = self.write(|content| *content = Content::default());
+    }
+}

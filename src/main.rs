@@ -1,0 +1,5 @@
+//! The command `meshplan`: argv in, exit code out.
+
+fn main() -> std::process::ExitCode {
+    meshplan::cli::main()
+}
