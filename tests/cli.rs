@@ -188,6 +188,16 @@ cluster-ca { key "ecdsa-p256"; }
 cluster "east" { }
 "#;
 
+const EXPIRED: &str = "
+umask 077; openssl ecparam -name prime256v1 -genkey -noout -out root-key.pem
+openssl req -new -key root-key.pem -subj '/CN=Org Root' -out csr
+printf '%s\\n' '[ca]' 'default_ca=d' '[d]' 'database=index' 'new_certs_dir=.' 'rand_serial=yes' 'default_md=sha256' 'policy=p' \\
+    '[p]' 'commonName=supplied' '[v3]' 'basicConstraints=critical,CA:TRUE' > conf
+touch index
+openssl ca -selfsign -batch -notext -config conf -extensions v3 -keyfile root-key.pem -in csr -out root.pem \\
+    -startdate 20200101000000Z -enddate 20200102000000Z
+";
+
 #[test]
 fn a_root_brought_along_is_used_as_it_is_and_refused_where_it_cannot_sign() {
     if !support::judge("openssl") {
@@ -220,7 +230,7 @@ fn a_root_brought_along_is_used_as_it_is_and_refused_where_it_cannot_sign() {
     world.run(&[]).exits(5).says("--allow root-reissue");
 
     let bad = [
-        ("expired", make("-days -1", ca), "expired"),
+        ("expired", EXPIRED.to_owned(), "expired"),
         ("not a CA", make("-days 90", "-addext basicConstraints=critical,CA:FALSE"), "not a CA"),
         ("pathlen 0", make("-days 90", "-addext basicConstraints=critical,CA:TRUE,pathlen:0"), "pathlen"),
         ("other key", format!("{good}; openssl ecparam -name prime256v1 -genkey -noout -out root-key.pem"), "key"),

@@ -66,8 +66,11 @@ pub fn clean(site: &Site, request: &CleanRequest) -> Result<Vec<Cleaned>, RunErr
     };
     let mut sweep = Sweep { site, request, log, publisher, done: Vec::new() };
     let swept = wanted.iter().try_for_each(|id| sweep.task(*id));
-    let archive = |name: &str| state.join("archive").join(name);
-    let noted = sweep.log.flush(&archive).map_err(|e| host("cannot write the build log", e));
+    let noted = match &sweep.publisher {
+        Some(publisher) => sweep.log.flush(&|name| publisher.archive_name(name)),
+        None => Ok(()),
+    };
+    let noted = noted.map_err(|e| host("cannot write the build log", e));
     swept?;
     noted?;
     sweep.folders();

@@ -313,7 +313,7 @@ impl Judge<'_> {
         let output = task.outputs[0];
         match self.look(output) {
             Seen::Missing => match self.came_from_key(owner) {
-                Some(cert) => self.rekey(id, owner, format!("{} is missing, and {cert} was made with it", task.name)),
+                Some(cert) => self.rekey(id, owner, format!("it is missing, and {cert} was made with it")),
                 None => Judged::stale("output-missing", "there is none yet: make"),
             },
             Seen::Broken(why) => self.rekey(id, owner, why),
@@ -332,7 +332,7 @@ impl Judge<'_> {
             let mode = file.identity.mode;
             return Judged::refused(
                 "key-open",
-                format!("{} was made elsewhere and others may read it (mode {mode:04o}): if nobody did, `chmod 600` it", task.name),
+                format!("it was made elsewhere and others may read it (mode {mode:04o}): if nobody did, `chmod 600` it"),
             );
         }
         let mut judged = match known {
@@ -379,7 +379,11 @@ impl Judge<'_> {
                 std::iter::once("root-cert.pem".to_owned()).chain(copies).collect()
             }
         };
-        names.into_iter().find(|n| self.disk.stat(&plan.work_dir.join(n)).is_ok_and(|s| s.is_some()))
+        let is_file = |name: &String| {
+            let stat = self.disk.stat(&plan.work_dir.join(name));
+            stat.is_ok_and(|s| s.is_some_and(|s| s.kind == Kind::File))
+        };
+        names.into_iter().find(is_file)
     }
 
     fn rekey(&self, id: TaskId, owner: Owner, cause: String) -> Judged {
@@ -414,7 +418,7 @@ impl Judge<'_> {
             };
         }
         let cause = match self.look(output) {
-            Seen::Missing => format!("{} is missing", task.name),
+            Seen::Missing => "it is missing".to_owned(),
             Seen::Broken(why) => why,
             Seen::Odd(text) => return Judged::obstacle(text),
             Seen::Sound(file) => match self.root_sound(id, &file) {
@@ -440,13 +444,13 @@ impl Judge<'_> {
         let key = self.public_of(task.inputs[0]);
         if !matches!(&file.facts, Facts::Cert { public, .. } if Some(*public) == key) {
             let key_name = &self.graph.file_at(task.inputs[0]).name;
-            return Err(format!("{} does not carry the key of {key_name}", task.name));
+            return Err(format!("it does not carry the key of {key_name}"));
         }
         if self.log.task(&task.name).is_some_and(|k| k.output == Some(file.digest)) {
             return Ok(());
         }
         let bytes = self.bytes(task.outputs[0]).unwrap_or_default();
-        pki::signed_by(&bytes, &bytes).map_err(|e| format!("{} is not signed by its own key ({e})", task.name))
+        pki::signed_by(&bytes, &bytes).map_err(|e| format!("it is not signed by its own key ({e})"))
     }
 
     fn root_found(&mut self, id: TaskId, file: &FileRecord) -> Judged {
@@ -540,13 +544,13 @@ impl Judge<'_> {
                 if !other {
                     return Judged::stale("output-missing", "it is missing: copy");
                 }
-                "root-cert.pem is missing, and the clusters' is another".to_owned()
+                "it is missing, and the clusters' is another".to_owned()
             }
             Seen::Broken(why) => why,
             Seen::Odd(text) => return Judged::obstacle(text),
             Seen::Sound(file) => match self.bytes(output) {
                 Some(bytes) if given.path().is_root(&bytes) => return self.same_bytes_record(task, file.digest),
-                _ => "root-cert.pem is not the root of the CA that the plan brings along".to_owned(),
+                _ => "it is not the root of the CA that the plan brings along".to_owned(),
             },
         };
         self.reissue_root(replaced)
@@ -618,13 +622,12 @@ impl Judge<'_> {
     }
 
     fn ca_cert_sound(&mut self, task: &Task, issuer: FileId) -> Result<(), String> {
-        let name = &task.name;
         let read = |file| self.bytes(file).ok_or_else(|| format!("{} cannot be read", self.graph.file_at(file).name));
         let (cert, key, issuer_cert) = (read(task.outputs[0])?, read(task.inputs[0])?, read(issuer)?);
         let key_name = &self.graph.file_at(task.inputs[0]).name;
-        pki::carries_key(&cert, &key).map_err(|_| format!("{name} does not carry the key of {key_name}"))?;
+        pki::carries_key(&cert, &key).map_err(|_| format!("it does not carry the key of {key_name}"))?;
         let issuer_name = &self.graph.file_at(issuer).name;
-        pki::signed_by(&cert, &issuer_cert).map_err(|e| format!("{name} was not signed by {issuer_name} ({e})"))
+        pki::signed_by(&cert, &issuer_cert).map_err(|e| format!("it was not signed by {issuer_name} ({e})"))
     }
 
     // ---- derived files
@@ -843,11 +846,11 @@ pub fn facts(graph: &Graph, file: FileId, bytes: &[u8]) -> Result<Facts, String>
     let action = entry.producer.map(|p| graph.task(p).action);
     match action {
         Some(Action::Key(_)) => {
-            let key = pki::read_key(bytes).map_err(|e| format!("{} is not a private key ({e})", entry.name))?;
+            let key = pki::read_key(bytes).map_err(|e| format!("it is not a private key ({e})"))?;
             Ok(Facts::Key { public: key.public_key })
         }
         Some(Action::CaCert(_) | Action::RootCert | Action::Anchor) => {
-            let cert = pki::read_cert(bytes).map_err(|e| format!("{} is not a certificate ({e})", entry.name))?;
+            let cert = pki::read_cert(bytes).map_err(|e| format!("it is not a certificate ({e})"))?;
             Ok(Facts::Cert { public: cert.public_key, not_after: cert.not_after.unix_timestamp() })
         }
         // The issuing certificate of a CA brought along has no maker here, but an end that matters.

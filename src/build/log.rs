@@ -227,11 +227,11 @@ impl Log {
         !self.pending.is_empty()
     }
 
-    /// Appends what was noted.
+    /// Appends what was noted. `archive` finds a place for a log that cannot be appended to.
     ///
     /// # Errors
     /// As of writing the file; what was written in part is cut off again where that is possible.
-    pub fn flush(&mut self, archive: &dyn Fn(&str) -> Utf8PathBuf) -> io::Result<()> {
+    pub fn flush(&mut self, archive: &dyn Fn(&str) -> io::Result<Utf8PathBuf>) -> io::Result<()> {
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -245,7 +245,7 @@ impl Log {
             }
             (_, found) => {
                 if found.is_some() {
-                    self.disk.rename(&self.path, &archive("log"))?;
+                    self.disk.rename(&self.path, &archive("log")?)?;
                 }
                 self.disk.append(&self.path, HEADER)?;
                 HEADER.len() as u64

@@ -2,7 +2,14 @@
 //! which they were made, so that a name never leads to half a file or to one whose issuer is not
 //! there. It knows modes and names, not what a file holds.
 
-use std::{io, sync::Arc, sync::atomic::{AtomicU64, Ordering}};
+use std::{
+    collections::HashSet,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use zeroize::Zeroizing;
@@ -31,6 +38,8 @@ pub struct Publisher {
     archive: Utf8PathBuf,
     device: u64,
     next: AtomicU64,
+    /// Folders on other filesystems that were rid of what an ended run left.
+    swept: Mutex<HashSet<Utf8PathBuf>>,
     stamp: String,
 }
 
@@ -49,7 +58,7 @@ impl Publisher {
         let device = disk.stat(&stage)?.map_or(0, |s| s.device);
         let stamp = now.format(format_description!("[year][month][day]T[hour][minute][second]Z"));
         let stamp = stamp.unwrap_or_else(|_| now.unix_timestamp().to_string());
-        Ok(Self { disk, stage, archive, device, next: AtomicU64::new(0), stamp })
+        Ok(Self { disk, stage, archive, device, next: AtomicU64::new(0), swept: Mutex::default(), stamp })
     }
 
     /// Writes `bytes` aside for `to`. Its folder is made.
@@ -60,18 +69,26 @@ impl Publisher {
         let dir = to.parent().unwrap_or(to);
         self.disk.make_dir(dir, 0o755)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let elsewhere = self.disk.stat(dir)?.is_some_and(|s| s.device != self.device);
+        // `/.` looks through a work directory that is a link.
+        let elsewhere = self.disk.stat(&dir.join("."))?.is_some_and(|s| s.device != self.device);
         let at = if elsewhere {
-            // What an ended run left here is known by its prefix.
-            for name in self.disk.list(dir)?.iter().filter(|n| n.starts_with(BESIDE)) {
-                self.disk.remove(&dir.join(name))?;
-            }
+            self.sweep(dir)?;
             dir.join(format!("{BESIDE}{number}"))
         } else {
             self.stage.join(number.to_string())
         };
         self.disk.create(&at, mode, bytes)?;
         Ok(Staged { at, to: to.to_owned(), new_only })
+    }
+
+    /// Removes what an ended run staged beside its targets, once a folder and run.
+    fn sweep(&self, dir: &Utf8Path) -> io::Result<()> {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.insert(dir.to_owned()) {
+            let names = self.disk.list(dir)?;
+            names.iter().filter(|n| n.starts_with(BESIDE)).try_for_each(|n| self.disk.remove(&dir.join(n)))?;
+        }
+        Ok(())
     }
 
     /// Makes staged bytes durable before any name leads to them.
@@ -112,7 +129,6 @@ impl Publisher {
     /// As of the system.
     pub fn keep(&self, path: &Utf8Path, name: &str) -> io::Result<bool> {
         let Some(stat) = self.disk.stat(path)? else { return Ok(false) };
-        self.disk.make_dir(&self.archive, 0o700)?;
         let to = self.archive_name(name)?;
         match self.disk.link(path, &to) {
             Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
@@ -124,11 +140,12 @@ impl Publisher {
         Ok(true)
     }
 
-    /// A free name in the archive for a file of that name.
+    /// A free name for a file of that name in the archive, which is made.
     ///
     /// # Errors
-    /// As of stat.
+    /// As of the system.
     pub fn archive_name(&self, name: &str) -> io::Result<Utf8PathBuf> {
+        self.disk.make_dir(&self.archive, 0o700)?;
         let flat = name.replace('/', "-");
         for n in 0u32.. {
             let again = if n == 0 { String::new() } else { format!("-{n}") };

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use zeroize::Zeroizing;
 
 use super::{
@@ -181,6 +181,7 @@ impl Runner {
             (None, 0, 1..) => 5,
             (None, 0, 0) => 0,
         };
+        self.shared.lock.release();
         self.summary
     }
 
@@ -366,7 +367,7 @@ impl Runner {
     // ---- publishing
 
     fn flush_log(&mut self) -> Result<(), String> {
-        let archive = |name: &str| self.shared.publisher.archive_name(name).unwrap_or_else(|_| Utf8PathBuf::from(name));
+        let archive = |name: &str| self.shared.publisher.archive_name(name);
         self.log.flush(&archive).map_err(|e| format!("cannot write the build log: {e}"))
     }
 

@@ -122,11 +122,18 @@ impl Lock {
         file.write_all(text.as_bytes())?;
         file.set_len(text.len() as u64)
     }
+
+    /// Frees the work directory. Threads that outlive a run may still hold this, so its end is said, not
+    /// left to the last of them.
+    pub fn release(&self) {
+        // Should this fail, the kernel frees the lock with the process.
+        let _ = self.write(|content| *content = Content::default());
+        let _ = self.state.lock().unwrap_or_else(PoisonError::into_inner).0.unlock();
+    }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Nothing more can be done if this fails: the kernel frees the lock with the file anyway.
-        let _ = self.write(|content| *content = Content::default());
+        self.release();
     }
 }
