@@ -21,7 +21,7 @@ plan() { # plan CLUSTERS FOLDER
         echo 'mesh "mesh1" { }'
         echo 'root-ca { key "ecdsa-p256"; }'
         echo 'cluster-ca { key "ecdsa-p256"; }'
-        seq -f 'cluster "c%.0f" { network "n%.0f"; }' "$1"
+        seq "$1" | sed 's/.*/cluster "c&" { network "n&"; }/'
     } >"$2/plan.kdl"
 }
 

@@ -2,6 +2,7 @@
 //! as events. It knows nothing of terminals, nor of what is inside a certificate.
 
 pub mod clean;
+mod crew;
 pub mod freshness;
 pub mod log;
 mod publish;
@@ -149,16 +150,7 @@ pub fn run(site: &Site, request: &Request, reporter: &mut dyn Reporter) -> Resul
             help: "keys and certificates are judged by what they hold; `task` nodes run again".to_owned(),
         });
     }
-    let judgement = freshness::judge(
-        &site.plan,
-        &site.graph,
-        &log,
-        &*site.disk,
-        &ask,
-        site.clock.now(),
-        site.given.as_deref(),
-        &order,
-    );
+    let judgement = freshness::judge(site, &log, &ask, &order);
     tell_judgement(site, request, &judgement, &order, &mut teller);
     // A name that was asked for and can only be left undone is a failure, not a note.
     let denied = by_name.iter().any(|tasks| {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Site,
-    runner::{Failure, Shared},
+    crew::{Failure, Shared},
 };
 use crate::{
     action::cluster::{self, Cacerts, Hands, Kind, Target, Wanted},
@@ -30,11 +30,10 @@ pub(super) struct StepDone {
 pub(super) fn preflight(site: &Site, tasks: &[TaskId]) -> Vec<(TaskId, String)> {
     let mut firsts: Vec<(usize, TaskId)> = Vec::new();
     for &id in tasks {
-        if let Action::Step(cluster, _) = site.graph.task(id).action {
-            if !firsts.iter().any(|(c, _)| *c == cluster) {
+        if let Action::Step(cluster, _) = site.graph.task(id).action
+            && !firsts.iter().any(|(c, _)| *c == cluster) {
                 firsts.push((cluster, id));
             }
-        }
     }
     let plan = &site.plan;
     let targets: Vec<_> = firsts.iter().filter_map(|(c, _)| Target::new(&plan.mesh, &plan.clusters[*c])).collect();

@@ -301,10 +301,7 @@ fn draw_graph(args: &args::GraphArgs) -> Result<ExitCode, Failure> {
     let judgement = if args.state {
         let path = site.plan.state_dir().join("log");
         let log = Log::open(site.disk.clone(), path).map_err(|e| Failure::task(format!("cannot read the build log: {e}")))?;
-        let ask = freshness::Ask::default();
-        let now = site.clock.now();
-        let given = site.given.as_deref();
-        Some(freshness::judge(&site.plan, &site.graph, &log, &*site.disk, &ask, now, given, &order))
+        Some(freshness::judge(&site, &log, &freshness::Ask::default(), &order))
     } else {
         None
     };

@@ -1,0 +1,118 @@
+//! Looking at files: what the log knows of an untouched one costs a stat, any other is read. It knows
+//! what a file should hold, not what follows from it.
+
+use std::collections::HashMap;
+
+use zeroize::Zeroizing;
+
+use crate::{
+    action::pki::{self, Digest},
+    build::log::{Facts, FileRecord, Log},
+    graph::{Action, FileId, Graph},
+    host::{Disk, Kind},
+};
+
+/// A look at one file.
+#[derive(Debug, Clone)]
+pub(super) enum Seen {
+    Missing,
+    /// Not a regular file, or not readable: what to say of it.
+    Odd(String),
+    /// A file that does not hold what its name promises: why.
+    Broken(String),
+    Sound(FileRecord),
+}
+
+/// Files as this walk sees them, each looked at once.
+pub(super) struct Eyes<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) log: &'a Log,
+    pub(super) disk: &'a dyn Disk,
+    pub(super) seen: HashMap<FileId, Seen>,
+    /// Files whose identity or content the log does not know as they are now.
+    pub(super) news: Vec<(String, FileRecord)>,
+}
+
+impl Eyes<'_> {
+    pub(super) fn look(&mut self, file: FileId) -> Seen {
+        if let Some(seen) = self.seen.get(&file) {
+            return seen.clone();
+        }
+        let seen = self.look_now(file);
+        self.seen.insert(file, seen.clone());
+        seen
+    }
+
+    fn look_now(&mut self, file: FileId) -> Seen {
+        let entry = self.graph.file_at(file);
+        let stat = match self.disk.stat(&entry.path) {
+            Ok(Some(stat)) => stat,
+            Ok(None) => return Seen::Missing,
+            Err(e) => return Seen::Odd(format!("cannot look at {}: {e}", entry.path)),
+        };
+        let ours = entry.producer.is_some();
+        match stat.kind {
+            Kind::File => {}
+            Kind::Folder => return Seen::Odd(format!("{} is a folder, and a file belongs there: move it away", entry.path)),
+            Kind::Link if !ours => {}
+            Kind::Link => return Seen::Odd(format!("{} is a symbolic link; meshplan writes through none: move it away", entry.path)),
+            Kind::Other => return Seen::Odd(format!("{} is not a regular file: move it away", entry.path)),
+        }
+        if let Some(record) = self.log.file(&entry.name).filter(|r| r.identity == stat.identity && ours) {
+            return Seen::Sound(record.clone());
+        }
+        let bytes = match self.disk.read(&entry.path) {
+            Ok(bytes) => Zeroizing::new(bytes),
+            Err(e) => return Seen::Odd(format!("cannot read {}: {e}", entry.path)),
+        };
+        let facts = match facts(self.graph, file, &bytes) {
+            Ok(facts) => facts,
+            Err(why) => return Seen::Broken(why),
+        };
+        let record = FileRecord { identity: stat.identity, digest: pki::digest(&bytes), facts };
+        if ours {
+            self.news.push((entry.name.clone(), record.clone()));
+        }
+        Seen::Sound(record)
+    }
+
+    pub(super) fn bytes(&self, file: FileId) -> Option<Zeroizing<Vec<u8>>> {
+        self.disk.read(&self.graph.file_at(file).path).ok().map(Zeroizing::new)
+    }
+
+    pub(super) fn digest_of(&mut self, file: FileId) -> Option<Digest> {
+        match self.look(file) {
+            Seen::Sound(record) => Some(record.digest),
+            _ => None,
+        }
+    }
+
+    pub(super) fn public_of(&mut self, file: FileId) -> Option<Digest> {
+        match self.look(file) {
+            Seen::Sound(FileRecord { facts: Facts::Key { public } | Facts::Cert { public, .. }, .. }) => Some(public),
+            _ => None,
+        }
+    }
+}
+
+/// Reads what a file holds by what its maker would put there.
+pub fn facts(graph: &Graph, file: FileId, bytes: &[u8]) -> Result<Facts, String> {
+    let entry = graph.file_at(file);
+    let action = entry.producer.map(|p| graph.task(p).action);
+    match action {
+        Some(Action::Key(_)) => {
+            let key = pki::read_key(bytes).map_err(|e| format!("it is not a private key ({e})"))?;
+            Ok(Facts::Key { public: key.public_key })
+        }
+        Some(Action::CaCert(_) | Action::RootCert | Action::Anchor) => {
+            let cert = pki::read_cert(bytes).map_err(|e| format!("it is not a certificate ({e})"))?;
+            Ok(Facts::Cert { public: cert.public_key, not_after: cert.not_after.unix_timestamp() })
+        }
+        // The issuing certificate of a CA brought along has no maker here, but an end that matters.
+        None => Ok(match pki::read_cert(bytes) {
+            Ok(cert) => Facts::Cert { public: cert.public_key, not_after: cert.not_after.unix_timestamp() },
+            Err(_) => Facts::Plain,
+        }),
+        _ => Ok(Facts::Plain),
+    }
+}
