@@ -77,8 +77,12 @@ impl Runner {
         let undone = super::undone(site, &judgement, &order);
         let state = site.plan.state_dir();
         let publisher = Publisher::open(site.disk.clone(), &state, site.clock.now())?;
-        let trust = site.given.clone().map(Trust::given).unwrap_or_default();
         let Judgement { tasks, seen, .. } = judgement;
+        // A CA brought along that a task makes anew in this run is loaded when it is there.
+        let stale = |id: &TaskId| tasks.get(id).is_some_and(|j| j.verdict == Verdict::Stale);
+        let anchor = order.iter().map(|id| site.graph.task(*id)).find(|t| t.action == Action::Anchor);
+        let remade = anchor.is_some_and(|t| t.inputs.iter().filter_map(|f| site.graph.file_at(*f).producer).any(|p| stale(&p)));
+        let trust = site.given.clone().filter(|_| !remade).map(Trust::given).unwrap_or_default();
         let shared = Shared { site: site.clone(), lock, publisher, trust, made: Mutex::default(), judged: tasks };
         Ok(Self {
             shared: Arc::new(shared),

@@ -173,7 +173,7 @@ impl Checker<'_> {
             mesh.namespace = namespace.value;
         }
         if let Some(n) = one("trust-domain") {
-            mesh.trust_domain = self.word(n, "plan::trust-domain", |t| value::dns_name(t, false).map(|()| t.to_owned())).map(|t| t.value);
+            mesh.trust_domain = self.word(n, "plan::trust-domain", |t| value::dns_name(t).map(|()| t.to_owned())).map(|t| t.value);
         }
         let work_dir = one("work-dir").and_then(|n| self.path(n)).map(|p| p.value);
         mesh.overrides = self.overrides(&fields);
@@ -331,7 +331,7 @@ impl Checker<'_> {
         let mut dns = Vec::new();
         for node in fields.get("dns").into_iter().flatten() {
             for text in self.texts(node) {
-                if self.wrong("plan::dns", text.span, "dns", value::dns_name(&text.value, true)).is_some() {
+                if self.wrong("plan::dns", text.span, "dns", value::dns_name(&text.value)).is_some() {
                     dns.push(text.value);
                 }
             }
@@ -606,7 +606,7 @@ const SUBJECT: &str = "write subject organization=\"Istio\" common-name=\"Root C
 
 /// An address that other clusters reach: an IP address, or a host's name.
 fn address(text: &str) -> Result<String, value::Wrong> {
-    if text.parse::<std::net::IpAddr>().is_ok() || value::dns_name(text, false).is_ok() {
+    if text.parse::<std::net::IpAddr>().is_ok() || value::dns_name(text).is_ok() {
         Ok(text.to_owned())
     } else {
         Err((format!("`{}` is no address", text.escape_debug()), "write an IP address or a host's name".to_owned()))

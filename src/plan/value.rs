@@ -122,13 +122,12 @@ pub fn label_value(text: &str) -> Result<(), Wrong> {
     }
 }
 
-/// A DNS name; with `wildcard`, `*.` may begin it.
-pub fn dns_name(text: &str, wildcard: bool) -> Result<(), Wrong> {
-    let bare = if wildcard { text.strip_prefix("*.").unwrap_or(text) } else { text };
+/// A DNS name. A wildcard is none: RFC 5280 §4.2.1.6 gives it no meaning in a certificate's name.
+pub fn dns_name(text: &str) -> Result<(), Wrong> {
     let label = |l: &str| {
         !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && !l.ends_with('-') && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
-    if text.len() <= 253 && bare.split('.').all(label) {
+    if text.len() <= 253 && text.split('.').all(label) {
         Ok(())
     } else {
         Err((format!("`{}` is no DNS name", text.escape_debug()), "write a name such as \"istiod.istio-system.svc\"".to_owned()))

@@ -61,10 +61,24 @@ impl Human {
     /// The lines of an event.
     pub(super) fn event(&mut self, event: &Event) -> Lines {
         match event {
-            Event::RunStarted { plan, work_dir, targets, version, .. } => {
+            Event::RunStarted {
+                plan,
+                work_dir,
+                targets,
+                version,
+                ..
+            } => {
                 self.work_dir = clean_line(work_dir).into_owned();
-                let targets = targets.iter().map(|t| clean_line(t)).collect::<Vec<_>>().join(" ");
-                let text = format!("meshplan {version}: {} into {}: {targets}\n", clean_line(plan), self.work_dir);
+                let targets = targets
+                    .iter()
+                    .map(|t| clean_line(t))
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                let text = format!(
+                    "meshplan {version}: {} into {}: {targets}\n",
+                    clean_line(plan),
+                    self.work_dir
+                );
                 self.talk_if(self.is(Verbosity::Verbose), text)
             }
             Event::Warning { message, help, .. } => self.warning(message, help),
@@ -72,21 +86,46 @@ impl Human {
             Event::Planned { stale, current } => self.planned(*stale, *current),
             Event::TaskStarted { task, doing } => {
                 let text = format!("start {}\n", clean_line(doing));
-                self.doing.insert(task.clone(), clean_line(doing).into_owned());
-                self.talk_if(self.is(Verbosity::Verbose), self.paint.ink(Ink::Dim, text.trim_end()) + "\n")
+                self.doing
+                    .insert(task.clone(), clean_line(doing).into_owned());
+                self.talk_if(
+                    self.is(Verbosity::Verbose),
+                    self.paint.ink(Ink::Dim, text.trim_end()) + "\n",
+                )
             }
             Event::Output { task, text } => {
-                let text = format!("{}\n{}", self.paint.ink(Ink::Bold, format!("{}:", clean_line(task))), block(text, "    "));
+                let text = format!(
+                    "{}\n{}",
+                    self.paint.ink(Ink::Bold, format!("{}:", clean_line(task))),
+                    block(text, "    ")
+                );
                 self.talk_if(self.is(Verbosity::Normal), text)
             }
-            Event::TaskFinished { task, changed, did, millis } => self.finished(task, *changed, did, *millis),
-            Event::TaskFailed { task, cause, stderr, blocked } => self.failed(task, cause, stderr, blocked),
-            Event::Undone { cluster, steps, why, how } => {
+            Event::TaskFinished {
+                task,
+                changed,
+                did,
+                millis,
+            } => self.finished(task, *changed, did, *millis),
+            Event::TaskFailed {
+                task,
+                cause,
+                stderr,
+                blocked,
+            } => self.failed(task, cause, stderr, blocked),
+            Event::Undone {
+                cluster,
+                steps,
+                why,
+                how,
+            } => {
                 self.note_undone(cluster, steps, why, how);
                 Lines::default()
             }
             Event::Problems { problems } => self.problems(problems),
-            Event::Error { message, .. } => self.talk_if(true, format!("meshplan: {}\n", clean(message).trim_end())),
+            Event::Error { message, .. } => {
+                self.talk_if(true, format!("meshplan: {}\n", clean(message).trim_end()))
+            }
             Event::RunFinished(summary) => self.summary(summary),
         }
     }
@@ -96,13 +135,25 @@ impl Human {
     }
 
     fn talk_if(&self, wanted: bool, talk: String) -> Lines {
-        Lines { data: String::new(), talk: if wanted { talk } else { String::new() } }
+        Lines {
+            data: String::new(),
+            talk: if wanted { talk } else { String::new() },
+        }
     }
 
     fn warning(&self, message: &str, help: &str) -> Lines {
-        let mut talk = format!("{} {}", self.paint.ink(Ink::Yellow, "warning:"), hang(message, "         "));
+        let mut talk = format!(
+            "{} {}",
+            self.paint.ink(Ink::Yellow, "warning:"),
+            hang(message, "         ")
+        );
         if !help.is_empty() {
-            let _ = write!(talk, "    {} {}", self.paint.ink(Ink::Cyan, "help:"), hang(help, "          "));
+            let _ = write!(
+                talk,
+                "    {} {}",
+                self.paint.ink(Ink::Cyan, "help:"),
+                hang(help, "          ")
+            );
         }
         self.talk_if(true, talk)
     }
@@ -119,7 +170,11 @@ impl Human {
         let task = clean_line(task);
         let mut reasons = why.iter().map(|w| clean_line(&w.text));
         let first = reasons.next().unwrap_or_default();
-        let word_and_space = format!("{}{}", self.paint.ink(ink, word), " ".repeat(9 - word.len()));
+        let word_and_space = format!(
+            "{}{}",
+            self.paint.ink(ink, word),
+            " ".repeat(9 - word.len())
+        );
         let mut line = format!("{word_and_space}{task}: {first}\n");
         for reason in reasons {
             let _ = writeln!(line, "         also: {reason}");
@@ -129,10 +184,16 @@ impl Human {
             self.refusals.push(format!("{task}: {first}"));
         }
         if self.lists_verdicts() {
-            return Lines { data: line, talk: String::new() };
+            return Lines {
+                data: line,
+                talk: String::new(),
+            };
         }
         // A refusal stops the run, or with -k a part of it: it must be read, whatever else is.
-        self.talk_if(verdict == Verdict::Refused || self.is(Verbosity::Verbose), line)
+        self.talk_if(
+            verdict == Verdict::Refused || self.is(Verbosity::Verbose),
+            line,
+        )
     }
 
     fn lists_verdicts(&self) -> bool {
@@ -144,7 +205,10 @@ impl Human {
         let mut talk = String::new();
         if self.adopted > 0 && !self.lists_verdicts() && self.is(Verbosity::Normal) {
             let files = count(self.adopted, "file");
-            let _ = writeln!(talk, "meshplan: took over {files} made elsewhere, sound as they are (--explain names them)");
+            let _ = writeln!(
+                talk,
+                "meshplan: took over {files} made elsewhere, sound as they are (--explain names them)"
+            );
         }
         if self.is(Verbosity::Verbose) {
             let _ = writeln!(talk, "meshplan: {stale} to run, {current} current");
@@ -154,14 +218,19 @@ impl Human {
 
     fn finished(&mut self, task: &str, changed: bool, did: &str, millis: u64) -> Lines {
         self.done += 1;
-        let doing = self.doing.remove(task).unwrap_or_else(|| clean_line(task).into_owned());
+        let doing = self
+            .doing
+            .remove(task)
+            .unwrap_or_else(|| clean_line(task).into_owned());
         let verbose = self.is(Verbosity::Verbose);
         // A look at a cluster that found all in order is no news.
         if !(self.each && self.is(Verbosity::Normal) && (changed || verbose)) {
             return Lines::default();
         }
         let width = self.to_do.to_string().len();
-        let place = self.paint.ink(Ink::Dim, format!("[{:>width$}/{}]", self.done, self.to_do));
+        let place = self
+            .paint
+            .ink(Ink::Dim, format!("[{:>width$}/{}]", self.done, self.to_do));
         let mut talk = format!("{place} {doing}");
         match (clean_line(did), changed) {
             (did, _) if !did.is_empty() => _ = write!(talk, ": {did}"),
@@ -180,15 +249,27 @@ impl Human {
         self.doing.remove(task);
         let task = clean_line(task);
         let cause = clean(cause);
-        let first = cause.lines().find(|l| !l.trim().is_empty()).unwrap_or("no cause is known");
+        let first = cause
+            .lines()
+            .find(|l| !l.trim().is_empty())
+            .unwrap_or("no cause is known");
         self.failures.push(format!("{task}: {}", first.trim()));
-        let mut talk = format!("{} {task}: {}", self.paint.ink(Ink::Red, "failed:"), hang(&cause, "        "));
+        let mut talk = format!(
+            "{} {task}: {}",
+            self.paint.ink(Ink::Red, "failed:"),
+            hang(&cause, "        ")
+        );
         if !stderr.trim().is_empty() {
             talk.push_str("    it said on standard error:\n");
             talk.push_str(&block(stderr, "    | "));
         }
         if !blocked.is_empty() {
-            let _ = writeln!(talk, "    {} {}", self.paint.ink(Ink::Magenta, "blocked:"), names(blocked));
+            let _ = writeln!(
+                talk,
+                "    {} {}",
+                self.paint.ink(Ink::Magenta, "blocked:"),
+                names(blocked)
+            );
         }
         self.talk_if(true, talk)
     }
@@ -196,12 +277,25 @@ impl Human {
     /// Notes wait for the end, where they are not scrolled away.
     fn note_undone(&mut self, cluster: &str, steps: &[String], why: &str, how: &str) {
         let word = self.paint.ink(Ink::Cyan, "undone:");
-        let _ = write!(self.undone, "{word} {}: {}: {}", clean_line(cluster), names(steps), hang(why, "        "));
-        let _ = write!(self.undone, "    {} {}", self.paint.ink(Ink::Cyan, "to have it done:"), hang(how, "        "));
+        let _ = write!(
+            self.undone,
+            "{word} {}: {}: {}",
+            clean_line(cluster),
+            names(steps),
+            hang(why, "        ")
+        );
+        let _ = write!(
+            self.undone,
+            "    {} {}",
+            self.paint.ink(Ink::Cyan, "to have it done:"),
+            hang(how, "        ")
+        );
     }
 
     fn problems(&self, problems: &serde_json::Value) -> Lines {
-        let text = |problem: &serde_json::Value, name| clean_line(problem[name].as_str().unwrap_or_default()).into_owned();
+        let text = |problem: &serde_json::Value, name| {
+            clean_line(problem[name].as_str().unwrap_or_default()).into_owned()
+        };
         let mut talk = String::new();
         for problem in problems.as_array().into_iter().flatten() {
             let (severity, code) = (text(problem, "severity"), text(problem, "code"));
@@ -215,17 +309,31 @@ impl Human {
     }
 
     fn summary(&mut self, summary: &Summary) -> Lines {
-        let Summary { ran, exit_code, dry_run, .. } = *summary;
+        let Summary {
+            ran,
+            exit_code,
+            dry_run,
+            ..
+        } = *summary;
         let well = exit_code == 0;
         let mut talk = String::new();
         // Who had nothing to do has read the notes before.
         let idle = well && ran == 0 && !dry_run;
-        if !self.undone.is_empty() && (!well || self.is(Verbosity::Verbose) || (!idle && self.is(Verbosity::Normal))) {
+        if !self.undone.is_empty()
+            && (!well || self.is(Verbosity::Verbose) || (!idle && self.is(Verbosity::Normal)))
+        {
             talk.push_str(&self.undone);
         }
         // Refusals are told before anything runs: only then can they have been scrolled away.
-        let refusals = if ran > 0 && !dry_run { self.refusals.as_slice() } else { &[] };
-        for (word, list) in [("refused:", refusals), ("failed:", self.failures.as_slice())] {
+        let refusals = if ran > 0 && !dry_run {
+            self.refusals.as_slice()
+        } else {
+            &[]
+        };
+        for (word, list) in [
+            ("refused:", refusals),
+            ("failed:", self.failures.as_slice()),
+        ] {
             for line in list.iter().take(FAILURES) {
                 let _ = writeln!(talk, "  {} {line}", self.paint.ink(Ink::Red, word));
             }
@@ -240,16 +348,34 @@ impl Human {
     }
 
     fn sentence(&self, summary: &Summary, idle: bool) -> String {
-        let Summary { ran, current, failed, blocked, refused, undone, not_started, .. } = *summary;
+        let Summary {
+            ran,
+            current,
+            failed,
+            blocked,
+            refused,
+            undone,
+            not_started,
+            ..
+        } = *summary;
         let time = length(summary.millis);
         if idle {
-            let undone = if undone > 0 { format!(", {undone} undone (-v tells which)") } else { String::new() };
+            let undone = if undone > 0 {
+                format!(", {undone} undone (-v tells which)")
+            } else {
+                String::new()
+            };
             let word = self.paint.ink(Ink::Green, "nothing to do:");
-            return format!("meshplan: {word} {} current{undone} ({time})", count(current, "task"));
+            return format!(
+                "meshplan: {word} {} current{undone} ({time})",
+                count(current, "task")
+            );
         }
         let (word, ink) = match (summary.interrupted, summary.exit_code) {
             (Some(signal), _) => (format!("interrupted by {signal}:"), Ink::Red),
-            (None, _) if summary.dry_run => ("dry run, nothing was changed:".to_owned(), Ink::Green),
+            (None, _) if summary.dry_run => {
+                ("dry run, nothing was changed:".to_owned(), Ink::Green)
+            }
             (None, 0) => ("done:".to_owned(), Ink::Green),
             (None, _) if failed > 0 => ("failed:".to_owned(), Ink::Red),
             (None, _) if refused > 0 => ("refused:".to_owned(), Ink::Red),
@@ -267,9 +393,19 @@ impl Human {
         ];
         // How many ran is said even where none did: then it is the news.
         let parts = parts.iter().filter(|(n, word)| *n > 0 || *word == would);
-        let parts = parts.map(|(n, word)| format!("{n} {word}")).collect::<Vec<_>>().join(", ");
-        let place = if ran > 0 && !summary.dry_run && !self.work_dir.is_empty() { format!(", in {}", self.work_dir) } else { String::new() };
-        format!("meshplan: {} {parts}{place} ({time})", self.paint.ink(ink, word))
+        let parts = parts
+            .map(|(n, word)| format!("{n} {word}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let place = if ran > 0 && !summary.dry_run && !self.work_dir.is_empty() {
+            format!(", in {}", self.work_dir)
+        } else {
+            String::new()
+        };
+        format!(
+            "meshplan: {} {parts}{place} ({time})",
+            self.paint.ink(ink, word)
+        )
     }
 }
 
@@ -291,11 +427,20 @@ fn hang(text: &str, indent: &str) -> String {
 
 /// A text as a block of its own, each line behind a margin.
 fn block(text: &str, margin: &str) -> String {
-    clean(text).trim_end().lines().map(|line| format!("{margin}{line}\n")).collect()
+    clean(text)
+        .trim_end()
+        .lines()
+        .map(|line| format!("{margin}{line}\n"))
+        .collect()
 }
 
 fn names(names: &[String]) -> String {
-    let mut text = names.iter().take(NAMES).map(|n| clean_line(n)).collect::<Vec<_>>().join(", ");
+    let mut text = names
+        .iter()
+        .take(NAMES)
+        .map(|n| clean_line(n))
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > NAMES {
         let _ = write!(text, " and {} more", names.len() - NAMES);
     }
@@ -308,7 +453,14 @@ pub(super) mod tests {
     use crate::report::{Format, testing};
 
     pub(in crate::report) fn options(verbosity: Verbosity) -> Options {
-        Options { format: Format::Human, color: false, verbosity, explain: false, dry_run: false, terminal: false }
+        Options {
+            format: Format::Human,
+            color: false,
+            verbosity,
+            explain: false,
+            dry_run: false,
+            terminal: false,
+        }
     }
 
     fn told(options: Options, events: &[Event]) -> Lines {
@@ -347,10 +499,28 @@ meshplan: failed: 1 ran, 4 current, 1 failed, 1 blocked, 2 undone, in /work/out 
 
     #[test]
     fn a_second_run_is_one_line_and_none_when_quiet() {
-        let undone = Event::Undone { cluster: "c".into(), steps: vec!["c-ready".into()], why: "no context".into(), how: "set CTX".into() };
-        let summary = Summary { current: 11, undone: 1, millis: 10, ..Summary::default() };
-        let events = [Event::Planned { stale: 0, current: 11 }, undone, Event::RunFinished(summary)];
-        let line = "meshplan: nothing to do: 11 tasks current, 1 undone (-v tells which) (0.01 s)\n";
+        let undone = Event::Undone {
+            cluster: "c".into(),
+            steps: vec!["c-ready".into()],
+            why: "no context".into(),
+            how: "set CTX".into(),
+        };
+        let summary = Summary {
+            current: 11,
+            undone: 1,
+            millis: 10,
+            ..Summary::default()
+        };
+        let events = [
+            Event::Planned {
+                stale: 0,
+                current: 11,
+            },
+            undone,
+            Event::RunFinished(summary),
+        ];
+        let line =
+            "meshplan: nothing to do: 11 tasks current, 1 undone (-v tells which) (0.01 s)\n";
         assert_eq!(told(options(Verbosity::Normal), &events).talk, line);
         assert_eq!(told(options(Verbosity::Quiet), &events), Lines::default());
     }
@@ -358,24 +528,49 @@ meshplan: failed: 1 ran, 4 current, 1 failed, 1 blocked, 2 undone, in /work/out 
     #[test]
     fn a_quiet_run_tells_what_is_wrong_and_nothing_else() {
         let talk = told(options(Verbosity::Quiet), &testing::failing_run()).talk;
-        for (word, there) in [("warning:", true), ("failed: cluster1-install", true), ("undone:", true), ("[1/3]", false)] {
+        for (word, there) in [
+            ("warning:", true),
+            ("failed: cluster1-install", true),
+            ("undone:", true),
+            ("[1/3]", false),
+        ] {
             assert_eq!(talk.contains(word), there, "{word} in\n{talk}");
         }
     }
 
     #[test]
     fn a_dry_run_lists_verdicts_as_data() {
-        let why = |text: &str| Why { code: "x", text: text.into() };
+        let why = |text: &str| Why {
+            code: "x",
+            text: text.into(),
+        };
         let events = [
             Event::Verdict {
                 task: "c1/ca-cert.pem".into(),
                 verdict: Verdict::Stale,
                 why: vec![why("validity 730d → 365d: re-sign"), why("asked for by -B")],
             },
-            Event::Verdict { task: "root-key.pem".into(), verdict: Verdict::Refused, why: vec![why("a re-key (--allow rekey)")] },
-            Event::RunFinished(Summary { ran: 1, refused: 1, dry_run: true, exit_code: 5, millis: 4, ..Summary::default() }),
+            Event::Verdict {
+                task: "root-key.pem".into(),
+                verdict: Verdict::Refused,
+                why: vec![why("a re-key (--allow rekey)")],
+            },
+            Event::RunFinished(Summary {
+                ran: 1,
+                refused: 1,
+                dry_run: true,
+                exit_code: 5,
+                millis: 4,
+                ..Summary::default()
+            }),
         ];
-        let lines = told(Options { dry_run: true, ..options(Verbosity::Quiet) }, &events);
+        let lines = told(
+            Options {
+                dry_run: true,
+                ..options(Verbosity::Quiet)
+            },
+            &events,
+        );
         assert_eq!(
             lines.data,
             "\
@@ -384,7 +579,10 @@ stale    c1/ca-cert.pem: validity 730d → 365d: re-sign
 refused  root-key.pem: a re-key (--allow rekey)
 "
         );
-        assert_eq!(lines.talk, "meshplan: dry run, nothing was changed: 1 would run, 1 refused (0.00 s)\n");
+        assert_eq!(
+            lines.talk,
+            "meshplan: dry run, nothing was changed: 1 would run, 1 refused (0.00 s)\n"
+        );
     }
 
     #[test]
@@ -394,14 +592,31 @@ refused  root-key.pem: a re-key (--allow rekey)
         for verbosity in [Verbosity::Quiet, Verbosity::Normal, Verbosity::Verbose] {
             let lines = told(options(verbosity), &events);
             let all = lines.talk + &lines.data;
-            assert!(!all.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{all:?}");
+            assert!(
+                !all.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'),
+                "{all:?}"
+            );
         }
     }
 
     #[test]
     fn colours_are_there_only_when_asked_for() {
         let events = testing::failing_run();
-        assert!(!told(options(Verbosity::Verbose), &events).talk.contains('\x1b'));
-        assert!(told(Options { color: true, ..options(Verbosity::Normal) }, &events).talk.contains("\x1b[31mfailed:\x1b[0m cluster1-install"));
+        assert!(
+            !told(options(Verbosity::Verbose), &events)
+                .talk
+                .contains('\x1b')
+        );
+        assert!(
+            told(
+                Options {
+                    color: true,
+                    ..options(Verbosity::Normal)
+                },
+                &events
+            )
+            .talk
+            .contains("\x1b[31mfailed:\x1b[0m cluster1-install")
+        );
     }
 }

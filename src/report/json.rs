@@ -32,7 +32,14 @@ impl Event {
     /// The event as a line of its own, outside a run: `seq` and `at-ms` are 0.
     pub fn to_json_line(&self) -> String {
         // Strings, numbers and lists always have a JSON form; an empty line is the honest rest.
-        Line { schema: SCHEMA, seq: 0, at_ms: 0, event: self }.text().unwrap_or_default()
+        Line {
+            schema: SCHEMA,
+            seq: 0,
+            at_ms: 0,
+            event: self,
+        }
+        .text()
+        .unwrap_or_default()
     }
 }
 
@@ -52,7 +59,13 @@ impl Reporter for Json {
     fn event(&mut self, at: Duration, event: &Event) -> io::Result<()> {
         self.seq += 1;
         let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
-        let line = Line { schema: SCHEMA, seq: self.seq, at_ms, event }.text()?;
+        let line = Line {
+            schema: SCHEMA,
+            seq: self.seq,
+            at_ms,
+            event,
+        }
+        .text()?;
         self.out.write_all(line.as_bytes())?;
         self.out.flush()
     }
@@ -74,8 +87,12 @@ mod tests {
         let mut json = Json::new(Box::new(out.clone()));
         for (i, event) in testing::one_of_each("").iter().enumerate() {
             match event {
-                Event::Problems { .. } | Event::Error { .. } => out.write_all(event.to_json_line().as_bytes()).unwrap(),
-                _ => json.event(Duration::from_millis(i as u64 * 7), event).unwrap(),
+                Event::Problems { .. } | Event::Error { .. } => {
+                    out.write_all(event.to_json_line().as_bytes()).unwrap()
+                }
+                _ => json
+                    .event(Duration::from_millis(i as u64 * 7), event)
+                    .unwrap(),
             }
         }
         out.text().lines().map(str::to_owned).collect()
@@ -105,15 +122,28 @@ mod tests {
     #[test]
     fn every_event_has_a_section_with_its_fields_and_its_very_line() {
         for line in stream() {
-            let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
+            let object: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_str(&line).unwrap();
             let name = object["event"].as_str().unwrap();
             let heading = format!("\n## {name}\n");
-            let section = DOCS.split(&heading).nth(1).unwrap_or_else(|| panic!("no section `{name}`"));
+            let section = DOCS
+                .split(&heading)
+                .nth(1)
+                .unwrap_or_else(|| panic!("no section `{name}`"));
             let section = section.split("\n## ").next().unwrap();
-            for field in object.keys().filter(|k| !["schema", "seq", "at-ms", "event"].contains(&k.as_str())) {
-                assert!(section.contains(&format!("| `{field}` |")), "`{name}` lacks `{field}`");
+            for field in object
+                .keys()
+                .filter(|k| !["schema", "seq", "at-ms", "event"].contains(&k.as_str()))
+            {
+                assert!(
+                    section.contains(&format!("| `{field}` |")),
+                    "`{name}` lacks `{field}`"
+                );
             }
-            assert!(section.contains(&line), "the example of `{name}` is not\n{line}");
+            assert!(
+                section.contains(&line),
+                "the example of `{name}` is not\n{line}"
+            );
         }
     }
 
@@ -121,19 +151,34 @@ mod tests {
     fn every_section_is_of_an_event_and_every_verdict_is_named() {
         let events: BTreeSet<_> = stream()
             .iter()
-            .map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["event"].as_str().unwrap().to_owned())
+            .map(|l| {
+                serde_json::from_str::<serde_json::Value>(l).unwrap()["event"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
             .collect();
-        let sections: BTreeSet<_> = DOCS.lines().filter_map(|l| l.strip_prefix("## ")).map(str::to_owned).collect();
+        let sections: BTreeSet<_> = DOCS
+            .lines()
+            .filter_map(|l| l.strip_prefix("## "))
+            .map(str::to_owned)
+            .collect();
         assert_eq!(sections, events);
         assert!(DOCS.contains(SCHEMA));
-        for verdict in ["current", "adopted", "stale", "refused", "blocked", "undone"] {
+        for verdict in [
+            "current", "adopted", "stale", "refused", "blocked", "undone",
+        ] {
             assert!(DOCS.contains(&format!("`{verdict}`")), "{verdict}");
         }
     }
 
     #[test]
     fn a_line_of_its_own_has_no_place_in_a_run() {
-        let line = Event::Error { message: "a\nb".into(), exit_code: 6 }.to_json_line();
+        let line = Event::Error {
+            message: "a\nb".into(),
+            exit_code: 6,
+        }
+        .to_json_line();
         assert_eq!(
             line,
             "{\"schema\":\"meshplan.events/1\",\"seq\":0,\"at-ms\":0,\"event\":\"error\",\"message\":\"a\\nb\",\"exit-code\":6}\n"

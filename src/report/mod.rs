@@ -74,10 +74,15 @@ pub struct Options {
 /// The reporter for these options. Progress is drawn on the process's own standard error, and only
 /// where that is a terminal that can move its cursor.
 pub fn reporter(options: Options, stdout: Sink, stderr: Sink) -> Box<dyn Reporter> {
-    let screen = (options.terminal && options.verbosity > Verbosity::Quiet && !options.dry_run).then(Screen::stderr).flatten();
+    let screen = (options.terminal && options.verbosity > Verbosity::Quiet && !options.dry_run)
+        .then(Screen::stderr)
+        .flatten();
     match (options.format, screen) {
         (Format::Json, _) => Box::new(Json::new(stdout)),
-        (Format::Human, None) => Box::new(Plain::new(Human::new(options, true), Pen::new(stdout, stderr))),
+        (Format::Human, None) => Box::new(Plain::new(
+            Human::new(options, true),
+            Pen::new(stdout, stderr),
+        )),
         // On a terminal the display shows what is going on; lines that stay are for what should be read.
         (Format::Human, Some(screen)) => Box::new(Progress::new(
             Human::new(options, options.verbosity == Verbosity::Verbose),

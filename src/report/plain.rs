@@ -21,7 +21,10 @@ pub(super) struct Pen {
 
 impl Pen {
     pub(super) fn new(stdout: Sink, stderr: Sink) -> Self {
-        Self { stdout: Some(stdout), stderr }
+        Self {
+            stdout: Some(stdout),
+            stderr,
+        }
     }
 
     /// Talk goes first, so that it is not lost where standard output is closed.
@@ -31,7 +34,9 @@ impl Pen {
             self.stderr.flush()?;
         }
         if let (false, Some(stdout)) = (lines.data.is_empty(), &mut self.stdout) {
-            let written = stdout.write_all(lines.data.as_bytes()).and_then(|()| stdout.flush());
+            let written = stdout
+                .write_all(lines.data.as_bytes())
+                .and_then(|()| stdout.flush());
             if written.is_err() {
                 self.stdout = None;
             }
@@ -86,15 +91,37 @@ mod tests {
     #[test]
     fn a_closed_standard_output_is_told_once_and_does_not_silence_standard_error() {
         let stderr = Shared::default();
-        let human = Human::new(crate::report::Options { explain: true, ..options(Verbosity::Normal) }, true);
+        let human = Human::new(
+            crate::report::Options {
+                explain: true,
+                ..options(Verbosity::Normal)
+            },
+            true,
+        );
         let mut plain = Plain::new(human, Pen::new(Box::new(Closed), Box::new(stderr.clone())));
-        let why = vec![Why { code: "output-missing", text: "there is none yet: make".into() }];
-        let verdict = Event::Verdict { task: "root-key.pem".into(), verdict: Verdict::Stale, why };
+        let why = vec![Why {
+            code: "output-missing",
+            text: "there is none yet: make".into(),
+        }];
+        let verdict = Event::Verdict {
+            task: "root-key.pem".into(),
+            verdict: Verdict::Stale,
+            why,
+        };
         let told = plain.event(Duration::ZERO, &verdict).map_err(|e| e.kind());
         assert_eq!(told, Err(io::ErrorKind::BrokenPipe));
         plain.event(Duration::ZERO, &verdict).unwrap();
-        let summary = Summary { current: 11, millis: 12, ..Summary::default() };
-        plain.event(Duration::ZERO, &Event::RunFinished(summary)).unwrap();
-        assert_eq!(stderr.text(), "meshplan: nothing to do: 11 tasks current (0.01 s)\n");
+        let summary = Summary {
+            current: 11,
+            millis: 12,
+            ..Summary::default()
+        };
+        plain
+            .event(Duration::ZERO, &Event::RunFinished(summary))
+            .unwrap();
+        assert_eq!(
+            stderr.text(),
+            "meshplan: nothing to do: 11 tasks current (0.01 s)\n"
+        );
     }
 }

@@ -45,7 +45,11 @@ impl Screen {
             let (rows, columns) = term.size();
             (columns.into(), rows.into())
         };
-        (!target.is_hidden()).then(|| Self { target, size: Arc::new(size), tick: TICK })
+        (!target.is_hidden()).then(|| Self {
+            target,
+            size: Arc::new(size),
+            tick: TICK,
+        })
     }
 }
 
@@ -62,16 +66,29 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(human: Human, pen: Pen, screen: Screen, color: bool) -> Self {
-        let view = Arc::new(Mutex::new(View { paint: Paint(color), ..View::default() }));
+        let view = Arc::new(Mutex::new(View {
+            paint: Paint(color),
+            ..View::default()
+        }));
         let bar = ProgressBar::with_draw_target(None, screen.target);
         // The whole display is one element: only so is each line cut to the width of this very moment.
         if let Ok(style) = ProgressStyle::with_template("{screen}") {
             let (view, size) = (view.clone(), screen.size);
-            bar.set_style(style.with_key("screen", move |state: &indicatif::ProgressState, w: &mut dyn fmt::Write| {
-                let _ = w.write_str(&lock(&view).draw(size(), state.elapsed()));
-            }));
+            bar.set_style(style.with_key(
+                "screen",
+                move |state: &indicatif::ProgressState, w: &mut dyn fmt::Write| {
+                    let _ = w.write_str(&lock(&view).draw(size(), state.elapsed()));
+                },
+            ));
         }
-        Self { human, pen, bar, view, tick: screen.tick, shown: false }
+        Self {
+            human,
+            pen,
+            bar,
+            view,
+            tick: screen.tick,
+            shown: false,
+        }
     }
 
     fn show(&mut self) {
@@ -144,7 +161,13 @@ impl View {
         match event {
             Event::Planned { stale, .. } => self.total = *stale,
             Event::TaskStarted { task, doing } => {
-                self.running.insert(task.clone(), Running { doing: doing.clone(), since: Instant::now() });
+                self.running.insert(
+                    task.clone(),
+                    Running {
+                        doing: doing.clone(),
+                        since: Instant::now(),
+                    },
+                );
             }
             Event::TaskFinished { task, .. } => {
                 self.running.shift_remove(task);
@@ -164,14 +187,21 @@ impl View {
         let mut text = self.head(width, elapsed);
         // A row stays free for the line above, so that the display never fills the screen.
         let room = height.saturating_sub(2).min(TASKS);
-        let shown = if self.running.len() > room { room.saturating_sub(1) } else { self.running.len() };
+        let shown = if self.running.len() > room {
+            room.saturating_sub(1)
+        } else {
+            self.running.len()
+        };
         for running in self.running.values().take(shown) {
             text.push('\n');
             text.push_str(&self.task(running, width));
         }
         if shown < self.running.len() && room > 0 {
             text.push('\n');
-            text.push_str(&fit(&format!("  and {} more", self.running.len() - shown), width));
+            text.push_str(&fit(
+                &format!("  and {} more", self.running.len() - shown),
+                width,
+            ));
         }
         text
     }
@@ -179,23 +209,39 @@ impl View {
     /// Bar, counts and clock; where there is little room, without the bar.
     fn head(&self, width: usize, elapsed: Duration) -> String {
         let done = self.done.min(self.total);
-        let failed = if self.failed > 0 { format!(" {} failed", self.failed) } else { String::new() };
+        let failed = if self.failed > 0 {
+            format!(" {} failed", self.failed)
+        } else {
+            String::new()
+        };
         let (counts, time) = (format!("{done}/{}", self.total), clock(elapsed));
         let beside = columns(&counts) + columns(&failed) + columns(&time) + 2;
         let bar = width.saturating_sub(beside).min(*BAR.end());
         if bar < *BAR.start() {
             return fit(&format!("{counts}{failed} {time}"), width);
         }
-        let full = if self.total == 0 { 0 } else { bar * done / self.total };
+        let full = (bar * done).checked_div(self.total).unwrap_or(0);
         let (full, rest) = ("━".repeat(full), "─".repeat(bar - full));
-        format!("{}{} {counts}{} {time}", self.paint.ink(Ink::Green, full), self.paint.ink(Ink::Dim, rest), self.paint.ink(Ink::Red, failed))
+        format!(
+            "{}{} {counts}{} {time}",
+            self.paint.ink(Ink::Green, full),
+            self.paint.ink(Ink::Dim, rest),
+            self.paint.ink(Ink::Red, failed)
+        )
     }
 
     fn task(&self, running: &Running, width: usize) -> String {
         let time = running.since.elapsed();
         // How long is news only of what takes long.
-        let time = if time >= Duration::from_secs(2) && width >= 24 { format!(" {}", clock(time)) } else { String::new() };
-        let doing = fit(&format!("  {}", running.doing), width.saturating_sub(time.len()));
+        let time = if time >= Duration::from_secs(2) && width >= 24 {
+            format!(" {}", clock(time))
+        } else {
+            String::new()
+        };
+        let doing = fit(
+            &format!("  {}", running.doing),
+            width.saturating_sub(time.len()),
+        );
         doing + &self.paint.ink(Ink::Dim, time)
     }
 }
@@ -214,7 +260,8 @@ mod tests {
 
     impl io::Write for OnTerm {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.write_str(&String::from_utf8_lossy(bytes).replace('\n', "\r\n"))?;
+            self.0
+                .write_str(&String::from_utf8_lossy(bytes).replace('\n', "\r\n"))?;
             Ok(bytes.len())
         }
         fn flush(&mut self) -> io::Result<()> {
@@ -240,7 +287,11 @@ mod tests {
                 tick: Duration::ZERO,
             };
             let human = Human::new(options(Verbosity::Normal), false);
-            Self { term, stdout, progress: Progress::new(human, pen, screen, false) }
+            Self {
+                term,
+                stdout,
+                progress: Progress::new(human, pen, screen, false),
+            }
         }
 
         fn tell(&mut self, event: &Event) {
@@ -248,7 +299,10 @@ mod tests {
         }
 
         fn start(&mut self, name: &str) {
-            self.tell(&Event::TaskStarted { task: name.into(), doing: format!("sign {name}") });
+            self.tell(&Event::TaskStarted {
+                task: name.into(),
+                doing: format!("sign {name}"),
+            });
         }
 
         fn screen(&self) -> String {
@@ -276,21 +330,38 @@ warning: the root certificate ends in 80
   sign 集群一/非常に長い名前の証明書/ca…"
         );
         stage.tell(&events[4]);
-        assert!(stage.screen().contains("━━━━━━━━━━───────────────────── 1/3 0:00"), "{}", stage.screen());
+        assert!(
+            stage
+                .screen()
+                .contains("━━━━━━━━━━───────────────────── 1/3 0:00"),
+            "{}",
+            stage.screen()
+        );
         for event in &events[5..] {
             stage.tell(event);
         }
         let end = stage.term.contents();
         assert!(!end.contains('━') && !end.contains("  sign"), "{end}");
-        assert!(end.contains("failed: cluster1-install: istioctl ended") && end.ends_with("(2.50 s)"), "{end}");
+        assert!(
+            end.contains("failed: cluster1-install: istioctl ended") && end.ends_with("(2.50 s)"),
+            "{end}"
+        );
         assert_eq!(stage.stdout.text(), "");
     }
 
     #[test]
     fn more_tasks_than_rows_are_counted() {
-        for (rows, lines, last) in [(24, 9, "  and 93 more"), (5, 4, "  and 98 more"), (3, 2, "  and 100 more"), (2, 1, "0/100 0:00")] {
+        for (rows, lines, last) in [
+            (24, 9, "  and 93 more"),
+            (5, 4, "  and 98 more"),
+            (3, 2, "  and 100 more"),
+            (2, 1, "0/100 0:00"),
+        ] {
             let mut stage = Stage::new(60, rows);
-            stage.tell(&Event::Planned { stale: 100, current: 0 });
+            stage.tell(&Event::Planned {
+                stale: 100,
+                current: 0,
+            });
             (0..100).for_each(|i| stage.start(&format!("cluster{i}/ca-cert.pem")));
             let screen = stage.screen();
             assert_eq!(screen.lines().count(), lines, "{screen}");
@@ -304,23 +375,34 @@ warning: the root certificate ends in 80
             let mut stage = Stage::new(width, 24);
             // The lines that stay are the terminal's to break; the memory terminal cannot break a wide
             // character in one column.
-            for event in &testing::one_of_each(if width > 1 { "集群🚀👨‍👩‍👧❤️\n" } else { "x" }) {
+            for event in &testing::one_of_each(if width > 1 {
+                "集群🚀👨‍👩‍👧❤️\n"
+            } else {
+                "x"
+            }) {
                 stage.tell(event);
                 stage.start("集群一/🚀/ca-cert.pem");
                 stage.progress.bar.force_draw();
-                let view = lock(&stage.progress.view).draw((width.into(), 24), Duration::from_secs(4000));
+                let view =
+                    lock(&stage.progress.view).draw((width.into(), 24), Duration::from_secs(4000));
                 for line in view.lines() {
                     assert!(columns(line) <= width.into(), "{line:?} at {width}");
                 }
             }
         }
-        assert_eq!(lock(&Stage::new(10, 24).progress.view).draw((0, 0), Duration::ZERO), "");
+        assert_eq!(
+            lock(&Stage::new(10, 24).progress.view).draw((0, 0), Duration::ZERO),
+            ""
+        );
     }
 
     #[test]
     fn ten_columns_show_the_counts() {
         let mut stage = Stage::new(10, 24);
-        stage.tell(&Event::Planned { stale: 12, current: 0 });
+        stage.tell(&Event::Planned {
+            stale: 12,
+            current: 0,
+        });
         stage.start("集群一/ca-key.pem");
         assert_eq!(stage.screen(), "0/12 0:00\n  sign 集…");
     }
@@ -328,7 +410,10 @@ warning: the root certificate ends in 80
     #[test]
     fn a_run_without_an_end_leaves_no_display_behind() {
         let mut stage = Stage::new(40, 24);
-        stage.tell(&Event::Planned { stale: 2, current: 0 });
+        stage.tell(&Event::Planned {
+            stale: 2,
+            current: 0,
+        });
         stage.start("a");
         assert!(stage.screen().contains("sign a"));
         let Stage { term, progress, .. } = stage;

@@ -38,11 +38,29 @@ pub(super) fn failing_run() -> Vec<Event> {
             version: "0.1.0",
             dry_run: false,
         },
-        Event::Warning { code: "root-expires", message: text("the root certificate ends in 80 days"), help: text("plan its replacement") },
-        Event::Planned { stale: 3, current: 4 },
-        Event::TaskStarted { task: text("cluster1/ca-cert.pem"), doing: text("sign cluster1/ca-cert.pem") },
-        Event::TaskFinished { task: text("cluster1/ca-cert.pem"), changed: true, did: String::new(), millis: 3 },
-        Event::TaskStarted { task: text("cluster1-install"), doing: text("apply cluster1-install") },
+        Event::Warning {
+            code: "root-expires",
+            message: text("the root certificate ends in 80 days"),
+            help: text("plan its replacement"),
+        },
+        Event::Planned {
+            stale: 3,
+            current: 4,
+        },
+        Event::TaskStarted {
+            task: text("cluster1/ca-cert.pem"),
+            doing: text("sign cluster1/ca-cert.pem"),
+        },
+        Event::TaskFinished {
+            task: text("cluster1/ca-cert.pem"),
+            changed: true,
+            did: String::new(),
+            millis: 3,
+        },
+        Event::TaskStarted {
+            task: text("cluster1-install"),
+            doing: text("apply cluster1-install"),
+        },
         Event::TaskFailed {
             task: text("cluster1-install"),
             cause: text("istioctl ended with exit code 1\nread its message, then run again"),
@@ -84,16 +102,37 @@ pub(super) fn one_of_each(tail: &str) -> Vec<Event> {
             version: "0.1.0",
             dry_run: false,
         },
-        Event::Warning { code: "root-expires", message: text("root-cert.pem ends in 80 days"), help: text("plan its replacement") },
+        Event::Warning {
+            code: "root-expires",
+            message: text("root-cert.pem ends in 80 days"),
+            help: text("plan its replacement"),
+        },
         Event::Verdict {
             task: text("cluster1/ca-cert.pem"),
             verdict: Verdict::Stale,
-            why: vec![Why { code: "recipe-changed", text: text("validity 730d → 365d: re-sign, same key, new serial") }],
+            why: vec![Why {
+                code: "recipe-changed",
+                text: text("validity 730d → 365d: re-sign, same key, new serial"),
+            }],
         },
-        Event::Planned { stale: 2, current: 9 },
-        Event::TaskStarted { task: text("cluster1/ca-cert.pem"), doing: text("sign cluster1/ca-cert.pem") },
-        Event::Output { task: text("smoke-test"), text: text("hello\n") },
-        Event::TaskFinished { task: text("cluster1/ca-cert.pem"), changed: true, did: text(""), millis: 3 },
+        Event::Planned {
+            stale: 2,
+            current: 9,
+        },
+        Event::TaskStarted {
+            task: text("cluster1/ca-cert.pem"),
+            doing: text("sign cluster1/ca-cert.pem"),
+        },
+        Event::Output {
+            task: text("smoke-test"),
+            text: text("hello\n"),
+        },
+        Event::TaskFinished {
+            task: text("cluster1/ca-cert.pem"),
+            changed: true,
+            did: text(""),
+            millis: 3,
+        },
         Event::TaskFailed {
             task: text("cluster1-install"),
             cause: text("istioctl ended with exit code 1"),
@@ -106,8 +145,13 @@ pub(super) fn one_of_each(tail: &str) -> Vec<Event> {
             why: text("no context"),
             how: text("set CTX_2 to its kubeconfig context"),
         },
-        Event::Problems { problems: serde_json::Value::Array(vec![problem]) },
-        Event::Error { message: text("/srv/mesh/out: another meshplan is at work there"), exit_code: 6 },
+        Event::Problems {
+            problems: serde_json::Value::Array(vec![problem]),
+        },
+        Event::Error {
+            message: text("/srv/mesh/out: another meshplan is at work there"),
+            exit_code: 6,
+        },
         Event::RunFinished(Summary {
             ran: 1,
             current: 9,

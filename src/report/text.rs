@@ -24,7 +24,11 @@ pub(super) struct Paint(pub(super) bool);
 
 impl Paint {
     pub(super) fn ink(self, ink: Ink, text: impl Display) -> String {
-        if self.0 && !text.to_string().is_empty() { format!("\x1b[{}m{text}\x1b[0m", ink as u8) } else { text.to_string() }
+        if self.0 && !text.to_string().is_empty() {
+            format!("\x1b[{}m{text}\x1b[0m", ink as u8)
+        } else {
+            text.to_string()
+        }
     }
 }
 
@@ -113,7 +117,9 @@ pub(super) fn fit(text: &str, width: usize) -> String {
     let mut kept = String::new();
     let mut left = width.saturating_sub(1);
     for c in text.chars() {
-        let Some(rest) = left.checked_sub(char_columns(c)) else { break };
+        let Some(rest) = left.checked_sub(char_columns(c)) else {
+            break;
+        };
         left = rest;
         kept.push(c);
     }
@@ -127,7 +133,11 @@ pub(super) fn fit(text: &str, width: usize) -> String {
 pub(super) fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") }
+    if h > 0 {
+        format!("{h}:{m:02}:{s:02}")
+    } else {
+        format!("{m}:{s:02}")
+    }
 }
 
 /// A length of time in a sentence: `0.01 s`, `12.3 s`, `3 min 5 s`.
@@ -153,7 +163,10 @@ mod tests {
         let cases = [
             ("plain\ttext\n", "plain\ttext\n"),
             ("\x1b[31mred\x1b[0m \x1b[2J\x1b[1;1Hx", "red x"),
-            ("\x1b]0;title\x07a\x1b]8;;http://x\x1b\\b\x1bP1$q\x1b\\c", "abc"),
+            (
+                "\x1b]0;title\x07a\x1b]8;;http://x\x1b\\b\x1bP1$q\x1b\\c",
+                "abc",
+            ),
             ("\x1b]never ended\nnext", "\nnext"),
             ("\x1b(Ba\x1b7b\u{9b}31mc\x08\x00\x7f", "abc"),
             ("10%\r20%\r\ndone", "10%\n20%\ndone"),
@@ -169,18 +182,33 @@ mod tests {
 
     #[test]
     fn a_cut_text_is_never_wider_than_asked() {
-        for text in ["cluster1/ca-cert.pem", "集群一/証明書.pem", "👨‍👩‍👧 ❤️ 🚀", "e\u{301}e\u{301}", "\x1b[1mx\n"] {
+        for text in [
+            "cluster1/ca-cert.pem",
+            "集群一/証明書.pem",
+            "👨‍👩‍👧 ❤️ 🚀",
+            "e\u{301}e\u{301}",
+            "\x1b[1mx\n",
+        ] {
             for width in 0..24 {
                 let cut = fit(text, width);
                 assert!(columns(&cut) <= width, "{cut:?} at {width}");
             }
         }
-        assert_eq!((fit("abcdef", 4), fit("集群", 4), fit("集群一", 4)), ("abc…".into(), "集群".into(), "集…".into()));
+        assert_eq!(
+            (fit("abcdef", 4), fit("集群", 4), fit("集群一", 4)),
+            ("abc…".into(), "集群".into(), "集…".into())
+        );
     }
 
     #[test]
     fn times_are_short_and_have_a_unit() {
-        assert_eq!([12, 12_345, 65_000].map(length), ["0.01 s", "12.3 s", "1 min 5 s"]);
-        assert_eq!([7, 754, 3723].map(|s| clock(Duration::from_secs(s))), ["0:07", "12:34", "1:02:03"]);
+        assert_eq!(
+            [12, 12_345, 65_000].map(length),
+            ["0.01 s", "12.3 s", "1 min 5 s"]
+        );
+        assert_eq!(
+            [7, 754, 3723].map(|s| clock(Duration::from_secs(s))),
+            ["0:07", "12:34", "1:02:03"]
+        );
     }
 }

@@ -221,8 +221,12 @@ impl Judge<'_> {
 
     pub(super) fn anchor(&mut self, id: TaskId) -> Judged {
         let task = self.graph.task(id);
-        let Some(given) = self.given else {
-            return Judged::stale("input-rebuilt", "the CA brought along is yet to be made");
+        let remade = task.inputs.iter().any(|f| self.rebuilt(*f));
+        let Some(given) = self.given.filter(|_| !remade) else {
+            return match self.came_from_key(Owner::Root) {
+                None => Judged::stale("input-rebuilt", "the CA brought along is yet to be made: copy"),
+                Some(_) => self.reissue_root("the CA brought along is made anew".to_owned()),
+            };
         };
         let output = task.outputs[0];
         let replaced = match self.eyes.look(output) {

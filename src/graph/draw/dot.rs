@@ -7,7 +7,9 @@ use super::{Drawing, Kind, Node, State, printable};
 /// The graph in the DOT language (<https://graphviz.org/doc/info/lang.html>).
 pub(super) fn draw(drawing: &Drawing) -> String {
     let mut out = format!("digraph {} {{\n", quoted(&drawing.title));
-    out.push_str("    graph [rankdir=LR, fontname=\"Helvetica\", fontsize=12, nodesep=0.2, ranksep=0.5];\n");
+    out.push_str(
+        "    graph [rankdir=LR, fontname=\"Helvetica\", fontsize=12, nodesep=0.2, ranksep=0.5];\n",
+    );
     out.push_str("    node [fontname=\"Helvetica\", fontsize=11, height=0.3, margin=\"0.12,0.05\", style=\"rounded,filled\", fillcolor=\"#f6f8fa\"];\n");
     out.push_str("    edge [color=\"#6e7781\", arrowsize=0.6];\n");
     let _ = writeln!(out, "    label={}; labelloc=t;", label(&drawing.title));
@@ -15,16 +17,31 @@ pub(super) fn draw(drawing: &Drawing) -> String {
         let _ = writeln!(out, "    {}", node_line(node));
     }
     for (name, nodes) in drawing.groups() {
-        let _ = writeln!(out, "    subgraph {} {{", quoted(&format!("cluster_{name}")));
-        let _ = writeln!(out, "        label={}; style=rounded; color=\"#8c959f\";", label(name));
+        let _ = writeln!(
+            out,
+            "    subgraph {} {{",
+            quoted(&format!("cluster_{name}"))
+        );
+        let _ = writeln!(
+            out,
+            "        label={}; style=rounded; color=\"#8c959f\";",
+            label(name)
+        );
         for i in nodes {
             let _ = writeln!(out, "        {}", node_line(&drawing.nodes[i]));
         }
         out.push_str("    }\n");
     }
     for edge in drawing.sound_edges() {
-        let (from, to) = (quoted(&drawing.nodes[edge.from].id), quoted(&drawing.nodes[edge.to].id));
-        let style = if edge.order_only { " [style=dashed]" } else { "" };
+        let (from, to) = (
+            quoted(&drawing.nodes[edge.from].id),
+            quoted(&drawing.nodes[edge.to].id),
+        );
+        let style = if edge.order_only {
+            " [style=dashed]"
+        } else {
+            ""
+        };
         let _ = writeln!(out, "    {from} -> {to}{style};");
     }
     out.push_str("}\n");
@@ -48,19 +65,35 @@ fn node_line(node: &Node) -> String {
     };
     let word = node.state.word().filter(|_| node.state != State::Current);
     let text = word.map_or(node.label.clone(), |word| format!("{}\n{word}", node.label));
-    let note = if node.note.is_empty() { &node.id } else { &node.note };
-    format!("{} [label={}, {shape}{state}, tooltip={}];", quoted(&node.id), label(&text), label(note))
+    let note = if node.note.is_empty() {
+        &node.id
+    } else {
+        &node.note
+    };
+    format!(
+        "{} [label={}, {shape}{state}, tooltip={}];",
+        quoted(&node.id),
+        label(&text),
+        label(note)
+    )
 }
 
 /// An identifier. In one, only the quote has an escape, but a backslash before the closing quote would
 /// be read as one: doubled, backslashes stay apart (graphviz keeps both).
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", printable(text).replace('\\', "\\\\").replace('"', "\\\""))
+    format!(
+        "\"{}\"",
+        printable(text).replace('\\', "\\\\").replace('"', "\\\"")
+    )
 }
 
 /// A text to be shown: graphviz reads escapes and HTML's entities in it.
 fn label(text: &str) -> String {
-    let text = printable(text).replace('\\', "\\\\").replace('"', "\\\"").replace('&', "&amp;").replace('\n', "\\n");
+    let text = printable(text)
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('&', "&amp;")
+        .replace('\n', "\\n");
     format!("\"{text}\"")
 }
 
@@ -73,15 +106,27 @@ mod tests {
     fn any_label_is_escaped() {
         let drawing = testing::labelled("a\"b\\c\nd&lt;<e>\u{7}{|}");
         let text = draw(&drawing);
-        assert!(text.contains(r#"[label="a\"b\\c\nd&amp;lt;<e>{|}", shape=box"#), "{text}");
+        assert!(
+            text.contains(r#"[label="a\"b\\c\nd&amp;lt;<e>{|}", shape=box"#),
+            "{text}"
+        );
         assert!(text.contains(r#"subgraph "cluster_a\"b\\c"#), "{text}");
     }
 
     #[test]
     fn groups_and_order_only_edges_are_told_apart() {
         let text = draw(&testing::mesh(2));
-        assert!(text.contains("subgraph \"cluster_cluster2\" {\n        label=\"cluster2\""), "{text}");
-        assert!(text.contains("\"cluster1-secret\" -> \"cluster1-install\" [style=dashed];"), "{text}");
-        assert!(text.contains("\"root-key.pem\" -> \"cluster1/ca-cert.pem\";"), "{text}");
+        assert!(
+            text.contains("subgraph \"cluster_cluster2\" {\n        label=\"cluster2\""),
+            "{text}"
+        );
+        assert!(
+            text.contains("\"cluster1-secret\" -> \"cluster1-install\" [style=dashed];"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\"root-key.pem\" -> \"cluster1/ca-cert.pem\";"),
+            "{text}"
+        );
     }
 }

@@ -46,10 +46,21 @@ pub(super) fn draw(drawing: &Drawing) -> String {
         note: &n.note,
     });
     let id = |i: usize| drawing.nodes[i].id.as_str();
-    let edges = drawing.sound_edges().into_iter().map(|e| Edge { from: id(e.from), to: id(e.to), order_only: e.order_only });
-    let graph = Graph { schema: SCHEMA, title: &drawing.title, nodes: nodes.collect(), edges: edges.collect() };
+    let edges = drawing.sound_edges().into_iter().map(|e| Edge {
+        from: id(e.from),
+        to: id(e.to),
+        order_only: e.order_only,
+    });
+    let graph = Graph {
+        schema: SCHEMA,
+        title: &drawing.title,
+        nodes: nodes.collect(),
+        edges: edges.collect(),
+    };
     // Strings and lists always have a JSON form.
-    serde_json::to_string_pretty(&graph).map(|text| text + "\n").unwrap_or_default()
+    serde_json::to_string_pretty(&graph)
+        .map(|text| text + "\n")
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

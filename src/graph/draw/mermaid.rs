@@ -5,8 +5,7 @@ use std::fmt::Write;
 use super::{Drawing, Kind, Node, Slugs, State, printable};
 
 /// Colours of kinds and states, for mermaid's light and dark themes alike.
-const CLASSES: &str = "\
-    classDef key fill:#fff3d6,stroke:#9a6700,color:#1f2328
+const CLASSES: &str = "    classDef key fill:#fff3d6,stroke:#9a6700,color:#1f2328
     classDef task fill:#e6f6e6,stroke:#1a7f37,color:#1f2328
     classDef target stroke-dasharray:4 3
     classDef stale stroke:#bf8700,stroke-width:3px
@@ -17,15 +16,29 @@ const CLASSES: &str = "\
 /// The graph as a mermaid flowchart (<https://mermaid.js.org/syntax/flowchart.html>).
 pub(super) fn draw(drawing: &Drawing) -> String {
     let mut slugs = Slugs::default();
-    let ids: Vec<_> = drawing.nodes.iter().map(|n| slugs.slug("n", &n.id)).collect();
+    let ids: Vec<_> = drawing
+        .nodes
+        .iter()
+        .map(|n| slugs.slug("n", &n.id))
+        .collect();
     let mut out = format!("---\ntitle: {}\n---\nflowchart LR\n", yaml(&drawing.title));
-    for (node, id) in drawing.nodes.iter().zip(&ids).filter(|(n, _)| n.group.is_none()) {
-        let _ = writeln!(out, "    {}", node_line(node, id));
+    for (node, id) in drawing
+        .nodes
+        .iter()
+        .zip(&ids)
+        .filter(|(n, _)| n.group.is_none())
+    {
+        let _ = writeln!(out, "    {}", shape(node, id));
     }
     for (name, nodes) in drawing.groups() {
-        let _ = writeln!(out, "    subgraph {}[\"{}\"]", slugs.slug("g", name), escaped(name));
+        let _ = writeln!(
+            out,
+            "    subgraph {}[\"{}\"]",
+            slugs.slug("g", name),
+            escaped(name)
+        );
         for i in nodes {
-            let _ = writeln!(out, "        {}", node_line(&drawing.nodes[i], &ids[i]));
+            let _ = writeln!(out, "        {}", shape(&drawing.nodes[i], &ids[i]));
         }
         out.push_str("    end\n");
     }
@@ -34,10 +47,17 @@ pub(super) fn draw(drawing: &Drawing) -> String {
         let _ = writeln!(out, "    {} {arrow} {}", ids[edge.from], ids[edge.to]);
     }
     out.push_str(CLASSES);
+    for (node, id) in drawing.nodes.iter().zip(&ids) {
+        let kind =
+            matches!(node.kind, Kind::Key | Kind::Task | Kind::Target).then(|| node.kind.word());
+        for class in kind.into_iter().chain(call_for(node.state)) {
+            let _ = writeln!(out, "    class {id} {class}");
+        }
+    }
     out
 }
 
-fn node_line(node: &Node, id: &str) -> String {
+fn shape(node: &Node, id: &str) -> String {
     let (open, close) = match node.kind {
         Kind::File => ("(", ")"),
         Kind::Key => ("{{", "}}"),
@@ -45,22 +65,15 @@ fn node_line(node: &Node, id: &str) -> String {
         Kind::Task => ("[[", "]]"),
         Kind::Target => (">", "]"),
     };
-    let mut text = escaped(&node.label);
-    let mut classes = Vec::new();
-    if matches!(node.kind, Kind::Key | Kind::Task | Kind::Target) {
-        classes.push(node.kind.word());
-    }
-    if let (State::Stale | State::Refused | State::Undone, Some(word)) = (node.state, node.state.word()) {
-        text.push_str("<br/>");
-        text.push_str(word);
-        classes.push(word);
-    }
-    let mut line = format!("{id}{open}\"{text}\"{close}");
-    if !classes.is_empty() {
-        // `:::` takes one class; a line of its own takes the rest.
-        let _ = write!(line, "\n    class {id} {}", classes.join(" "));
-    }
-    line
+    let word = call_for(node.state)
+        .map(|word| format!("<br/>{word}"))
+        .unwrap_or_default();
+    format!("{id}{open}\"{}{word}\"{close}", escaped(&node.label))
+}
+
+/// The word of a state that asks for something.
+fn call_for(state: State) -> Option<&'static str> {
+    state.word().filter(|_| state != State::Current)
 }
 
 /// A text within quotes. Everything that mermaid, its Markdown or HTML could read is written as a
@@ -77,7 +90,11 @@ fn escaped(text: &str) -> String {
         }
     }
     // An empty label is a syntax error.
-    if out.is_empty() { "#160;".to_owned() } else { out }
+    if out.is_empty() {
+        "#160;".to_owned()
+    } else {
+        out
+    }
 }
 
 /// A YAML string; JSON's form is one.
@@ -92,8 +109,11 @@ mod tests {
 
     #[test]
     fn any_label_is_escaped() {
-        let text = draw(&testing::labelled("end: \"x\" #1 `y` <b>&amp;\nstyle: #f00; ]"));
-        let label = "end#58; #34;x#34; #35;1 #96;y#96; #60;b#62;#38;amp#59;<br/>style#58; #35;f00#59; #93;";
+        let text = draw(&testing::labelled(
+            "end: \"x\" #1 `y` <b>&amp;\nstyle: #f00; ]",
+        ));
+        let label =
+            "end#58; #34;x#34; #35;1 #96;y#96; #60;b#62;#38;amp#59;<br/>style#58; #35;f00#59; #93;";
         assert!(text.contains(&format!("(\"{label}\")\n")), "{text}");
         assert!(draw(&testing::labelled("")).contains("n_(\"#160;\")"));
     }
@@ -103,6 +123,9 @@ mod tests {
         let text = draw(&testing::mesh(2));
         assert!(text.starts_with("---\ntitle: \"plans/demo.kdl\"\n---\nflowchart LR\n    n_root_key_pem{{\"root-key.pem\"}}\n"), "{text}");
         assert!(text.contains("    subgraph g_cluster1[\"cluster1\"]\n        n_cluster1_ca_key_pem{{\"ca-key.pem\"}}\n"), "{text}");
-        assert!(text.contains("    n_cluster1_secret -.-> n_cluster1_install\n"), "{text}");
+        assert!(
+            text.contains("    n_cluster1_secret -.-> n_cluster1_install\n"),
+            "{text}"
+        );
     }
 }

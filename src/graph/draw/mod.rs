@@ -1,7 +1,17 @@
 //! Draws a graph for people and for other programs. It knows nodes, edges and groups, and nothing of
 //! plans, tasks or what is on disk.
 
+mod dot;
+mod json;
+mod layout;
+mod mermaid;
+mod order;
+mod place;
+mod svg;
+#[cfg(test)]
+mod testing;
 
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -89,5 +99,139 @@ pub enum Format {
     Svg,
 }
 
-/// stub
-pub fn draw(_d: &Drawing, _f: Format) -> String { String::new() }
+/// Draws a graph. The same drawing gives the same bytes.
+pub fn draw(drawing: &Drawing, format: Format) -> String {
+    match format {
+        Format::Dot => dot::draw(drawing),
+        Format::Mermaid => mermaid::draw(drawing),
+        Format::Json => json::draw(drawing),
+        Format::Svg => svg::draw(drawing),
+    }
+}
+
+impl Kind {
+    /// Its word, as in JSON.
+    fn word(self) -> &'static str {
+        match self {
+            Kind::File => "file",
+            Kind::Key => "key",
+            Kind::Step => "step",
+            Kind::Task => "task",
+            Kind::Target => "target",
+        }
+    }
+}
+
+impl State {
+    /// Its word, as in JSON; none where nobody looked.
+    fn word(self) -> Option<&'static str> {
+        match self {
+            State::Unknown => None,
+            State::Current => Some("current"),
+            State::Stale => Some("stale"),
+            State::Refused => Some("refused"),
+            State::Undone => Some("undone"),
+        }
+    }
+}
+
+impl Drawing {
+    /// Edges whose ends exist, each once, in their order.
+    fn sound_edges(&self) -> Vec<Edge> {
+        let mut seen = HashSet::new();
+        let there = |e: &Edge| e.from < self.nodes.len() && e.to < self.nodes.len();
+        self.edges
+            .iter()
+            .copied()
+            .filter(|e| there(e) && seen.insert(*e))
+            .collect()
+    }
+
+    /// Group names in the order of their first node, each with its nodes.
+    fn groups(&self) -> Vec<(&str, Vec<usize>)> {
+        let mut places = HashMap::new();
+        let mut groups: Vec<(&str, Vec<usize>)> = Vec::new();
+        for (i, node) in self.nodes.iter().enumerate() {
+            let Some(name) = node.group.as_deref() else {
+                continue;
+            };
+            let place = *places.entry(name).or_insert_with(|| {
+                groups.push((name, Vec::new()));
+                groups.len() - 1
+            });
+            groups[place].1.push(i);
+        }
+        groups
+    }
+}
+
+/// Names made of ASCII letters, digits and `_` for languages that allow no others. A name keeps its id
+/// for as long as no earlier one claims it.
+#[derive(Default)]
+struct Slugs {
+    taken: HashSet<String>,
+}
+
+impl Slugs {
+    fn slug(&mut self, prefix: &str, name: &str) -> String {
+        let safe: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        let base = format!("{prefix}_{safe}");
+        let mut slug = base.clone();
+        let mut n = 2;
+        while !self.taken.insert(slug.clone()) {
+            slug = format!("{base}__{n}");
+            n += 1;
+        }
+        slug
+    }
+}
+
+/// A label without the characters that no format can carry.
+fn printable(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control() || *c == '\n' || *c == '\t')
+        .filter(|c| !matches!(c, '\u{fffe}' | '\u{ffff}'))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORMATS: [Format; 4] = [Format::Dot, Format::Mermaid, Format::Json, Format::Svg];
+
+    #[test]
+    fn the_same_drawing_gives_the_same_bytes() {
+        for format in FORMATS {
+            let drawing = testing::mesh(3);
+            assert_eq!(draw(&drawing, format), draw(&drawing.clone(), format));
+        }
+    }
+
+    #[test]
+    fn an_empty_drawing_and_edges_into_nowhere_are_drawn() {
+        for format in FORMATS {
+            assert!(!draw(&Drawing::default(), format).is_empty());
+            let mut drawing = testing::mesh(1);
+            drawing.edges.push(Edge {
+                from: 0,
+                to: 999,
+                order_only: false,
+            });
+            assert_eq!(draw(&drawing, format), draw(&testing::mesh(1), format));
+        }
+    }
+
+    #[test]
+    fn names_that_look_alike_keep_their_own_ids() {
+        let mut slugs = Slugs::default();
+        let made = ["a-b", "a_b", "a/b", "end", "集", "群"].map(|n| slugs.slug("n", n));
+        assert_eq!(
+            made,
+            ["n_a_b", "n_a_b__2", "n_a_b__3", "n_end", "n__", "n____2"]
+        );
+    }
+}
