@@ -6,11 +6,10 @@ use std::{collections::HashMap, fmt::Write};
 use super::{
     Options, Verbosity,
     event::{Event, Summary, Verdict, Why},
-    text::{Ink, Paint, clean, clean_line, count, length},
+    summary::sentence,
+    text::{Ink, Paint, block, clean, clean_line, count, hang, length, names},
 };
 
-/// So many names are listed where a failure may have thousands.
-const NAMES: usize = 12;
 /// So many failures are named again at the end.
 const FAILURES: usize = 20;
 
@@ -342,109 +341,14 @@ impl Human {
             }
         }
         if !well || self.is(Verbosity::Normal) {
-            let _ = writeln!(talk, "{}", self.sentence(summary, idle));
+            let _ = writeln!(
+                talk,
+                "{}",
+                sentence(summary, idle, &self.work_dir, self.paint)
+            );
         }
         self.talk_if(true, talk)
     }
-
-    fn sentence(&self, summary: &Summary, idle: bool) -> String {
-        let Summary {
-            ran,
-            current,
-            failed,
-            blocked,
-            refused,
-            undone,
-            not_started,
-            ..
-        } = *summary;
-        let time = length(summary.millis);
-        if idle {
-            let undone = if undone > 0 {
-                format!(", {undone} undone (-v tells which)")
-            } else {
-                String::new()
-            };
-            let word = self.paint.ink(Ink::Green, "nothing to do:");
-            return format!(
-                "meshplan: {word} {} current{undone} ({time})",
-                count(current, "task")
-            );
-        }
-        let (word, ink) = match (summary.interrupted, summary.exit_code) {
-            (Some(signal), _) => (format!("interrupted by {signal}:"), Ink::Red),
-            (None, _) if summary.dry_run => {
-                ("dry run, nothing was changed:".to_owned(), Ink::Green)
-            }
-            (None, 0) => ("done:".to_owned(), Ink::Green),
-            (None, _) if failed > 0 => ("failed:".to_owned(), Ink::Red),
-            (None, _) if refused > 0 => ("refused:".to_owned(), Ink::Red),
-            (None, _) => ("not done:".to_owned(), Ink::Red),
-        };
-        let would = if summary.dry_run { "would run" } else { "ran" };
-        let parts = [
-            (ran, would),
-            (current, "current"),
-            (failed, "failed"),
-            (blocked, "blocked"),
-            (refused, "refused"),
-            (not_started, "not started"),
-            (undone, "undone"),
-        ];
-        // How many ran is said even where none did: then it is the news.
-        let parts = parts.iter().filter(|(n, word)| *n > 0 || *word == would);
-        let parts = parts
-            .map(|(n, word)| format!("{n} {word}"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let place = if ran > 0 && !summary.dry_run && !self.work_dir.is_empty() {
-            format!(", in {}", self.work_dir)
-        } else {
-            String::new()
-        };
-        format!(
-            "meshplan: {} {parts}{place} ({time})",
-            self.paint.ink(ink, word)
-        )
-    }
-}
-
-/// A text after a label: its further lines are indented.
-fn hang(text: &str, indent: &str) -> String {
-    let text = clean(text);
-    let mut lines = text.trim_end().lines();
-    let mut hung = lines.next().unwrap_or_default().to_owned();
-    for line in lines {
-        hung.push('\n');
-        if !line.is_empty() {
-            hung.push_str(indent);
-            hung.push_str(line);
-        }
-    }
-    hung.push('\n');
-    hung
-}
-
-/// A text as a block of its own, each line behind a margin.
-fn block(text: &str, margin: &str) -> String {
-    clean(text)
-        .trim_end()
-        .lines()
-        .map(|line| format!("{margin}{line}\n"))
-        .collect()
-}
-
-fn names(names: &[String]) -> String {
-    let mut text = names
-        .iter()
-        .take(NAMES)
-        .map(|n| clean_line(n))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > NAMES {
-        let _ = write!(text, " and {} more", names.len() - NAMES);
-    }
-    text
 }
 
 #[cfg(test)]

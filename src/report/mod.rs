@@ -6,6 +6,7 @@ mod human;
 pub mod json;
 mod plain;
 mod progress;
+mod summary;
 #[cfg(test)]
 mod testing;
 mod text;

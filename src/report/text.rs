@@ -1,9 +1,16 @@
-//! Text fit for a terminal: cleaned of control characters, cut to columns, coloured. It knows nothing
+//! Text fit for a terminal: cleaned of control characters, cut, indented, coloured. It knows nothing
 //! of events.
 
-use std::{borrow::Cow, fmt::Display, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt::{Display, Write},
+    time::Duration,
+};
 
 use unicode_width::UnicodeWidthChar;
+
+/// So many names are listed where a failure may have thousands.
+const NAMES: usize = 12;
 
 /// One of the eight ANSI colours, or the bold and dim that every terminal has.
 #[derive(Debug, Clone, Copy)]
@@ -152,6 +159,45 @@ pub(super) fn length(millis: u64) -> String {
 /// `1 task`, `2 tasks`.
 pub(super) fn count(n: usize, word: &str) -> String {
     format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
+/// A text after a label: its further lines are indented.
+pub(super) fn hang(text: &str, indent: &str) -> String {
+    let text = clean(text);
+    let mut lines = text.trim_end().lines();
+    let mut hung = lines.next().unwrap_or_default().to_owned();
+    for line in lines {
+        hung.push('\n');
+        if !line.is_empty() {
+            hung.push_str(indent);
+            hung.push_str(line);
+        }
+    }
+    hung.push('\n');
+    hung
+}
+
+/// A text as a block of its own, each line behind a margin.
+pub(super) fn block(text: &str, margin: &str) -> String {
+    clean(text)
+        .trim_end()
+        .lines()
+        .map(|line| format!("{margin}{line}\n"))
+        .collect()
+}
+
+/// Names in a row, the first of them where there are many.
+pub(super) fn names(names: &[String]) -> String {
+    let mut text = names
+        .iter()
+        .take(NAMES)
+        .map(|n| clean_line(n))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > NAMES {
+        let _ = write!(text, " and {} more", names.len() - NAMES);
+    }
+    text
 }
 
 #[cfg(test)]
