@@ -7,7 +7,11 @@ use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
 use support::{TWO, World};
 
-const KEYS: [&str; 3] = ["out/root-key.pem", "out/east/ca-key.pem", "out/west/ca-key.pem"];
+const KEYS: [&str; 3] = [
+    "out/root-key.pem",
+    "out/east/ca-key.pem",
+    "out/west/ca-key.pem",
+];
 
 fn built(plan: &str) -> World {
     let world = World::new(plan);
@@ -28,7 +32,11 @@ fn rebuilt_after(change: impl FnOnce(&World)) -> Vec<String> {
     change(&world);
     let ran = world.run(&[]).exits(0).ran();
     assert_eq!(before, keys(&world), "a key was replaced");
-    assert_eq!(world.run(&[]).exits(0).ran(), Vec::<String>::new(), "a run after it found more to do");
+    assert_eq!(
+        world.run(&[]).exits(0).ran(),
+        Vec::<String>::new(),
+        "a run after it found more to do"
+    );
     ran
 }
 
@@ -36,16 +44,38 @@ fn rebuilt_after(change: impl FnOnce(&World)) -> Vec<String> {
 fn a_first_run_builds_everything_and_a_second_nothing() {
     let world = World::new(TWO);
     let first = world.run(&[]).exits(0);
-    let names = ["ca-cert.pem", "ca-key.pem", "cert-chain.pem", "install.yaml", "root-cert.pem"];
-    let mut expected: Vec<_> = ["east", "west"].iter().flat_map(|c| names.map(|n| format!("{c}/{n}"))).collect();
+    let names = [
+        "ca-cert.pem",
+        "ca-key.pem",
+        "cert-chain.pem",
+        "install.yaml",
+        "root-cert.pem",
+    ];
+    let mut expected: Vec<_> = ["east", "west"]
+        .iter()
+        .flat_map(|c| names.map(|n| format!("{c}/{n}")))
+        .collect();
     expected.extend(["root-cert.pem".to_owned(), "root-key.pem".to_owned()]);
     expected.sort();
     assert_eq!(first.ran(), expected);
-    let modes = ["out/root-key.pem", "out/east/ca-key.pem", "out/east/ca-cert.pem", "out/.meshplan"];
+    let modes = [
+        "out/root-key.pem",
+        "out/east/ca-key.pem",
+        "out/east/ca-cert.pem",
+        "out/.meshplan",
+    ];
     let modes = modes.map(|f| fs::metadata(world.path(f)).unwrap().mode() & 0o777);
     assert_eq!(modes, [0o600, 0o600, 0o644, 0o700]);
-    let second = world.meshplan(&["run", "plan.kdl"]).exits(0).says("nothing to do");
-    assert_eq!((second.stdout.as_str(), second.stderr.lines().count()), ("", 1), "{}", second.stderr);
+    let second = world
+        .meshplan(&["run", "plan.kdl"])
+        .exits(0)
+        .says("nothing to do");
+    assert_eq!(
+        (second.stdout.as_str(), second.stderr.lines().count()),
+        ("", 1),
+        "{}",
+        second.stderr
+    );
 }
 
 #[test]
@@ -66,7 +96,10 @@ fn an_output_that_is_gone_empty_cut_or_garbled_is_made_again_with_what_hangs_on_
         }),
     ];
     let cones: [(&str, &[&str]); 5] = [
-        ("east/ca-cert.pem", &["east/ca-cert.pem", "east/cert-chain.pem"]),
+        (
+            "east/ca-cert.pem",
+            &["east/ca-cert.pem", "east/cert-chain.pem"],
+        ),
         ("east/cert-chain.pem", &["east/cert-chain.pem"]),
         ("east/root-cert.pem", &["east/root-cert.pem"]),
         ("east/install.yaml", &["east/install.yaml"]),
@@ -108,19 +141,33 @@ fn touching_ageing_copying_and_restoring_rebuild_nothing() {
     let changes: [fn(&World); 4] = [
         |w| {
             for name in w.tree("out").into_keys() {
-                let file = fs::File::options().append(true).open(w.path("out").join(name)).unwrap();
+                let file = fs::File::options()
+                    .append(true)
+                    .open(w.path("out").join(name))
+                    .unwrap();
                 file.set_modified(std::time::SystemTime::now()).unwrap();
             }
         },
         |w| {
             for name in w.tree("out").into_keys() {
-                let file = fs::File::options().append(true).open(w.path("out").join(name)).unwrap();
-                file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+                let file = fs::File::options()
+                    .append(true)
+                    .open(w.path("out").join(name))
+                    .unwrap();
+                file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+                    .unwrap();
             }
         },
         |w| {
             fs::rename(w.path("out"), w.path("backup")).unwrap();
-            assert!(Command::new("cp").args(["-r", "backup", "out"]).current_dir(w.path("")).status().unwrap().success());
+            assert!(
+                Command::new("cp")
+                    .args(["-r", "backup", "out"])
+                    .current_dir(w.path(""))
+                    .status()
+                    .unwrap()
+                    .success()
+            );
         },
         // The files alone, without the log.
         |w| fs::remove_dir_all(w.path("out/.meshplan")).unwrap(),
@@ -134,34 +181,66 @@ fn touching_ageing_copying_and_restoring_rebuild_nothing() {
 fn a_changed_plan_rebuilds_what_it_touches_and_says_so_in_certificate_terms() {
     let world = built(TWO);
     let before = (keys(&world), world.tree("out"));
-    world.write("plan.kdl", TWO.replace(r#"cluster "east" {"#, r#"cluster "east" { ca { validity "365d"; }; "#));
+    world.write(
+        "plan.kdl",
+        TWO.replace(
+            r#"cluster "east" {"#,
+            r#"cluster "east" { ca { validity "365d"; }; "#,
+        ),
+    );
     let rehearsed = world.run(&["--dry-run"]).exits(0);
-    assert!(rehearsed.stdout.contains("validity 730d → 365d: re-sign, same key, new serial"), "{}", rehearsed.stdout);
+    assert!(
+        rehearsed
+            .stdout
+            .contains("validity 730d → 365d: re-sign, same key, new serial"),
+        "{}",
+        rehearsed.stdout
+    );
     assert_eq!(before.1, world.tree("out"), "a dry run wrote something");
-    assert_eq!(world.run(&[]).exits(0).ran(), ["east/ca-cert.pem", "east/cert-chain.pem"]);
+    assert_eq!(
+        world.run(&[]).exits(0).ran(),
+        ["east/ca-cert.pem", "east/cert-chain.pem"]
+    );
     assert_eq!(before.0, keys(&world));
 }
 
 #[test]
 fn a_certificate_is_renewed_inside_its_window_and_not_before() {
-    let plan = |days: u32| TWO.replace(r#"cluster-ca {"#, &format!(r#"cluster-ca {{ validity "20d"; renew-before "{days}d";"#));
+    let plan = |days: u32| {
+        TWO.replace(
+            r#"cluster-ca {"#,
+            &format!(r#"cluster-ca {{ validity "20d"; renew-before "{days}d";"#),
+        )
+    };
     let world = built(&plan(19));
     assert_eq!(world.run(&[]).exits(0).ran(), Vec::<String>::new());
     // 20 days less the minute of backdating are left: inside a window of 20 days less a moment.
     world.write("plan.kdl", plan(19).replace(r#""19d""#, r#""28799m""#));
     assert_eq!(
         world.run(&[]).exits(0).ran(),
-        ["east/ca-cert.pem", "east/cert-chain.pem", "west/ca-cert.pem", "west/cert-chain.pem"]
+        [
+            "east/ca-cert.pem",
+            "east/cert-chain.pem",
+            "west/ca-cert.pem",
+            "west/cert-chain.pem"
+        ]
     );
 }
 
 #[test]
 fn a_lost_key_is_not_replaced_without_leave() {
-    for (key, flag) in [("out/east/ca-key.pem", "rekey"), ("out/root-key.pem", "rekey,root-reissue")] {
+    for (key, flag) in [
+        ("out/east/ca-key.pem", "rekey"),
+        ("out/root-key.pem", "rekey,root-reissue"),
+    ] {
         for harm in ["delete", "empty"] {
             let world = built(TWO);
             let before = world.read(key);
-            if harm == "delete" { fs::remove_file(world.path(key)).unwrap() } else { world.write(key, "") }
+            if harm == "delete" {
+                fs::remove_file(world.path(key)).unwrap()
+            } else {
+                world.write(key, "")
+            }
             let lost = world.tree("out");
             world.run(&[]).exits(5).says(&format!("--allow {flag}"));
             assert_eq!(world.tree("out"), lost, "a refused run changed something");
@@ -180,7 +259,11 @@ fn a_lost_root_is_brought_back_or_refused_but_never_made_anew_silently() {
     assert_eq!(world.run(&[]).exits(0).ran(), ["root-cert.pem"]);
     assert_eq!(world.read("out/root-cert.pem"), root);
 
-    for copy in ["out/root-cert.pem", "out/east/root-cert.pem", "out/west/root-cert.pem"] {
+    for copy in [
+        "out/root-cert.pem",
+        "out/east/root-cert.pem",
+        "out/west/root-cert.pem",
+    ] {
         fs::remove_file(world.path(copy)).unwrap();
     }
     world.run(&[]).exits(5).says("--allow root-reissue");
@@ -206,18 +289,40 @@ fn a_key_that_was_opened_to_others_is_narrowed_and_told() {
 fn force_and_always_build_anew_but_keep_keys_and_root() {
     let world = built(TWO);
     let (keys_before, root) = (keys(&world), world.read("out/root-cert.pem"));
-    assert_eq!(world.run(&["--force", "east/ca-cert.pem"]).exits(0).ran(), ["east/ca-cert.pem", "east/cert-chain.pem"]);
+    assert_eq!(
+        world.run(&["--force", "east/ca-cert.pem"]).exits(0).ran(),
+        ["east/ca-cert.pem", "east/cert-chain.pem"]
+    );
     assert_eq!(world.run(&["-B"]).exits(0).ran().len(), 8);
-    assert_eq!((keys(&world), world.read("out/root-cert.pem")), (keys_before, root));
-    world.run(&["--force", "root-cert.pem"]).exits(5).says("root-reissue");
+    assert_eq!(
+        (keys(&world), world.read("out/root-cert.pem")),
+        (keys_before, root)
+    );
+    world
+        .run(&["--force", "root-cert.pem"])
+        .exits(5)
+        .says("root-reissue");
 }
 
 #[test]
 fn one_target_builds_its_cone_and_no_more() {
     let world = World::new(TWO);
     let ran = world.run(&["east-cacerts-k8s"]).exits(0).ran();
-    let four = ["ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"].map(|f| format!("east/{f}"));
-    assert_eq!(ran, [&four[..], &["root-cert.pem".to_owned(), "root-key.pem".to_owned()]].concat());
+    let four = [
+        "ca-cert.pem",
+        "ca-key.pem",
+        "cert-chain.pem",
+        "root-cert.pem",
+    ]
+    .map(|f| format!("east/{f}"));
+    assert_eq!(
+        ran,
+        [
+            &four[..],
+            &["root-cert.pem".to_owned(), "root-key.pem".to_owned()]
+        ]
+        .concat()
+    );
     assert!(!world.exists("out/west"));
     world.run(&["eats"]).exits(2).says("did you mean `east`?");
 }
@@ -225,19 +330,43 @@ fn one_target_builds_its_cone_and_no_more() {
 #[test]
 fn clean_takes_what_was_made_and_nothing_else_and_makes_no_second_root() {
     let world = built(TWO);
-    let (root, root_key) = (world.read("out/root-cert.pem"), world.read("out/root-key.pem"));
+    let (root, root_key) = (
+        world.read("out/root-cert.pem"),
+        world.read("out/root-key.pem"),
+    );
     world.write("out/east/notes.txt", "mine");
     world.write("out/west/install.yaml", "edited by hand");
-    world.meshplan(&["clean", "plan.kdl"]).exits(0).says("keep west/install.yaml");
+    world
+        .meshplan(&["clean", "plan.kdl"])
+        .exits(0)
+        .says("keep west/install.yaml");
     let left: Vec<_> = world.tree("out").into_keys().collect();
-    assert_eq!(left, ["east/ca-key.pem", "east/notes.txt", "root-key.pem", "west/ca-key.pem", "west/install.yaml"]);
+    assert_eq!(
+        left,
+        [
+            "east/ca-key.pem",
+            "east/notes.txt",
+            "root-key.pem",
+            "west/ca-key.pem",
+            "west/install.yaml"
+        ]
+    );
     fs::remove_file(world.path("out/west/install.yaml")).unwrap();
     world.run(&[]).exits(0);
-    assert_eq!(world.read("out/root-cert.pem"), root, "clean and run made a second root");
+    assert_eq!(
+        world.read("out/root-cert.pem"),
+        root,
+        "clean and run made a second root"
+    );
 
-    world.meshplan(&["clean", "plan.kdl", "--keys"]).exits(0).says("keep root-key.pem");
+    world
+        .meshplan(&["clean", "plan.kdl", "--keys"])
+        .exits(0)
+        .says("keep root-key.pem");
     assert_eq!(world.read("out/root-key.pem"), root_key);
-    world.meshplan(&["clean", "plan.kdl", "--keys", "--allow", "root-key"]).exits(0);
+    world
+        .meshplan(&["clean", "plan.kdl", "--keys", "--allow", "root-key"])
+        .exits(0);
     let left: Vec<_> = world.tree("out").into_keys().collect();
     assert_eq!(left, ["east/notes.txt"]);
 }

@@ -35,8 +35,15 @@ fn a_work_directory_may_be_a_link_or_on_another_filesystem() {
 fn what_is_in_an_outputs_place_and_no_file_is_never_replaced() {
     let world = World::new(TWO);
     fs::create_dir_all(world.path("out/east/ca-cert.pem")).unwrap();
-    world.run(&[]).exits(1).says("east/ca-cert.pem").says("folder");
-    assert!(!world.exists("out/root-key.pem"), "something was made before the obstacle was told");
+    world
+        .run(&[])
+        .exits(1)
+        .says("east/ca-cert.pem")
+        .says("folder");
+    assert!(
+        !world.exists("out/root-key.pem"),
+        "something was made before the obstacle was told"
+    );
     // What does not hang on it can be had.
     world.run(&["-k"]).exits(1);
     assert!(world.exists("out/west/cert-chain.pem") && world.path("out/east/ca-cert.pem").is_dir());
@@ -61,7 +68,10 @@ fn an_install_yaml_of_somebody_else_is_kept_in_the_archive() {
     let world = World::new(TWO);
     world.write("out/east/install.yaml", "mine");
     world.run(&[]).exits(0);
-    let archive: Vec<_> = fs::read_dir(world.path("out/.meshplan/archive")).unwrap().map(|e| fs::read(e.unwrap().path()).unwrap()).collect();
+    let archive: Vec<_> = fs::read_dir(world.path("out/.meshplan/archive"))
+        .unwrap()
+        .map(|e| fs::read(e.unwrap().path()).unwrap())
+        .collect();
     assert_eq!(archive, [b"mine"]);
 }
 
@@ -90,7 +100,14 @@ fn a_log_of_another_version_or_cut_short_costs_no_key_and_no_certificate() {
         assert_eq!(world.tree("out"), before);
         let healed = world.read(log);
         let again = world.run(&[]).exits(0);
-        assert_eq!((again.ran().len(), again.events("warning").len(), world.read(log) == healed), (0, 0, true));
+        assert_eq!(
+            (
+                again.ran().len(),
+                again.events("warning").len(),
+                world.read(log) == healed
+            ),
+            (0, 0, true)
+        );
     }
 }
 
@@ -100,7 +117,12 @@ fn times_in_the_future_rebuild_nothing() {
     world.run(&[]).exits(0);
     let future = std::time::SystemTime::now() + std::time::Duration::from_secs(1_000_000);
     for name in world.tree("out").into_keys() {
-        fs::File::options().append(true).open(world.path("out").join(name)).unwrap().set_modified(future).unwrap();
+        fs::File::options()
+            .append(true)
+            .open(world.path("out").join(name))
+            .unwrap()
+            .set_modified(future)
+            .unwrap();
     }
     assert_eq!(world.run(&[]).exits(0).ran(), Vec::<String>::new());
 }
@@ -117,14 +139,23 @@ task "after" { needs "wait"; run "touch" "after.txt"; }
 fn waiting() -> World {
     let world = World::new(WAITING);
     for fifo in ["began.fifo", "never.fifo"] {
-        assert!(Command::new("mkfifo").arg(world.path(fifo)).status().unwrap().success());
+        assert!(
+            Command::new("mkfifo")
+                .arg(world.path(fifo))
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     world
 }
 
 fn wait_for_start(world: &World) {
     let mut text = String::new();
-    fs::File::open(world.path("began.fifo")).unwrap().read_to_string(&mut text).unwrap();
+    fs::File::open(world.path("began.fifo"))
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
     assert_eq!(text, "waiting\n");
 }
 
@@ -132,12 +163,27 @@ fn wait_for_start(world: &World) {
 fn a_signal_ends_children_publishes_nothing_and_the_next_run_goes_on() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let world = waiting();
-        let mut run = world.command(&["run", "plan.kdl"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut run = world
+            .command(&["run", "plan.kdl"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         wait_for_start(&world);
-        assert!(Command::new("kill").args([&format!("-{signal}"), &run.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{signal}"), &run.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
         assert_eq!(run.wait().unwrap().code(), Some(code));
         assert!(!world.exists("done.txt") && !world.exists("after.txt"));
-        world.write("plan.kdl", WAITING.replace("read x < never.fifo; ", "").replace("echo waiting > began.fifo; ", ""));
+        world.write(
+            "plan.kdl",
+            WAITING
+                .replace("read x < never.fifo; ", "")
+                .replace("echo waiting > began.fifo; ", ""),
+        );
         world.meshplan(&["run", "plan.kdl"]).exits(0);
         assert!(world.exists("after.txt"));
     }
@@ -146,15 +192,29 @@ fn a_signal_ends_children_publishes_nothing_and_the_next_run_goes_on() {
 #[test]
 fn a_second_meshplan_is_told_who_is_at_work_and_a_child_left_behind_is_found() {
     let world = waiting();
-    let mut run = world.command(&["run", "plan.kdl"]).stderr(Stdio::null()).spawn().unwrap();
+    let mut run = world
+        .command(&["run", "plan.kdl"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     wait_for_start(&world);
-    world.run(&[]).exits(6).says(&format!("process {}", run.id()));
+    world
+        .run(&[])
+        .exits(6)
+        .says(&format!("process {}", run.id()));
     world.run(&["--dry-run"]).exits(0);
     run.kill().unwrap();
     run.wait().unwrap();
     // The run is dead; its child waits on.
     let told = world.run(&[]).exits(6).says("wait");
-    let child: String = told.stdout.split("process ").nth(1).unwrap().chars().take_while(char::is_ascii_digit).collect();
+    let child: String = told
+        .stdout
+        .split("process ")
+        .nth(1)
+        .unwrap()
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
     fs::write(world.path("never.fifo"), "go\n").unwrap();
     assert!(!child.is_empty());
 }
@@ -163,22 +223,49 @@ fn a_second_meshplan_is_told_who_is_at_work_and_a_child_left_behind_is_found() {
 fn a_reader_that_leaves_ends_nothing() {
     let world = World::new(TWO);
     for args in [&["list", "plan.kdl"][..], &["graph", "plan.kdl"], &["man"]] {
-        let mut child = world.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = world
+            .command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
-        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""), "{args:?}");
+        assert_eq!(
+            (
+                output.status.code(),
+                String::from_utf8_lossy(&output.stderr).as_ref()
+            ),
+            (Some(0), ""),
+            "{args:?}"
+        );
     }
-    let mut child = world.command(&["run", "plan.kdl", "--format", "json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = world
+        .command(&["run", "plan.kdl", "--format", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut first = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut first)
+        .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(world.exists("out/west/cert-chain.pem"));
 }
 
 fn openssl(world: &World, script: &str) {
     world.write("org/make.sh", script);
-    let made = Command::new("sh").arg("-eu").arg("make.sh").current_dir(world.path("org")).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made = Command::new("sh")
+        .arg("-eu")
+        .arg("make.sh")
+        .current_dir(world.path("org"))
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
 }
 
 const ORG: &str = r#"
@@ -209,52 +296,106 @@ fn a_root_brought_along_is_used_as_it_is_and_refused_where_it_cannot_sign() {
              openssl req -x509 -new -key root-key.pem -out root.pem -sha256 {days} -subj '/DC=com/DC=example/OU=one/OU=two/CN=Org Root' {more}"
         )
     };
-    let ca = "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign";
+    let ca =
+        "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign";
     let good = make("-days 3650", ca);
     let world = World::new(ORG);
     openssl(&world, &good);
     let org = (world.read("org/root.pem"), world.read("org/root-key.pem"));
     world.run(&[]).exits(0);
     assert_eq!(world.run(&[]).exits(0).ran(), Vec::<String>::new());
-    assert_eq!(world.read("out/east/root-cert.pem"), world.read("out/root-cert.pem"));
+    assert_eq!(
+        world.read("out/east/root-cert.pem"),
+        world.read("out/root-cert.pem")
+    );
     assert!(!world.exists("out/root-key.pem"));
     let verified = Command::new("openssl")
-        .args(["verify", "-x509_strict", "-CAfile", "out/east/root-cert.pem", "out/east/ca-cert.pem"])
+        .args([
+            "verify",
+            "-x509_strict",
+            "-CAfile",
+            "out/east/root-cert.pem",
+            "out/east/ca-cert.pem",
+        ])
         .current_dir(world.path(""))
         .output()
         .unwrap();
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
-    assert_eq!((world.read("org/root.pem"), world.read("org/root-key.pem")), org);
+    assert!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stderr)
+    );
+    assert_eq!(
+        (world.read("org/root.pem"), world.read("org/root-key.pem")),
+        org
+    );
     // Another root in its place would break the mesh: not without leave.
     openssl(&world, &good);
     world.run(&[]).exits(5).says("--allow root-reissue");
 
     let bad = [
         ("expired", EXPIRED.to_owned(), "expired"),
-        ("not a CA", make("-days 90", "-addext basicConstraints=critical,CA:FALSE"), "not a CA"),
-        ("pathlen 0", make("-days 90", "-addext basicConstraints=critical,CA:TRUE,pathlen:0"), "pathlen"),
-        ("other key", format!("{good}; openssl ecparam -name prime256v1 -genkey -noout -out root-key.pem"), "key"),
-        ("encrypted", format!("{good}; openssl pkcs8 -topk8 -v2 aes128 -passout pass:x -in root-key.pem -out e && mv e root-key.pem"), "encrypted"),
+        (
+            "not a CA",
+            make("-days 90", "-addext basicConstraints=critical,CA:FALSE"),
+            "not a CA",
+        ),
+        (
+            "pathlen 0",
+            make(
+                "-days 90",
+                "-addext basicConstraints=critical,CA:TRUE,pathlen:0",
+            ),
+            "pathlen",
+        ),
+        (
+            "other key",
+            format!("{good}; openssl ecparam -name prime256v1 -genkey -noout -out root-key.pem"),
+            "key",
+        ),
+        (
+            "encrypted",
+            format!(
+                "{good}; openssl pkcs8 -topk8 -v2 aes128 -passout pass:x -in root-key.pem -out e && mv e root-key.pem"
+            ),
+            "encrypted",
+        ),
     ];
     for (name, script, word) in bad {
         let world = World::new(ORG);
         openssl(&world, &script);
         let ran = world.meshplan(&["run", "plan.kdl"]).exits(3);
-        assert!(ran.stderr.contains(word) && ran.stderr.contains("plan.kdl"), "{name}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains(word) && ran.stderr.contains("plan.kdl"),
+            "{name}: {}",
+            ran.stderr
+        );
         assert!(!world.exists("out"), "{name}: something was written");
     }
     let world = World::new(ORG);
     openssl(&world, &good);
-    fs::set_permissions(world.path("org/root-key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
-    world.meshplan(&["run", "plan.kdl"]).exits(3).says("chmod 600");
+    fs::set_permissions(
+        world.path("org/root-key.pem"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
+    world
+        .meshplan(&["run", "plan.kdl"])
+        .exits(3)
+        .says("chmod 600");
     let world = World::new(ORG);
-    world.meshplan(&["run", "plan.kdl"]).exits(3).says("org/root.pem");
+    world
+        .meshplan(&["run", "plan.kdl"])
+        .exits(3)
+        .says("org/root.pem");
 }
 
 #[test]
 fn no_key_is_in_anything_that_is_said() {
     let world = World::new(TWO);
-    let ran = world.meshplan(&["run", "plan.kdl", "-v", "--explain"]).exits(0);
+    let ran = world
+        .meshplan(&["run", "plan.kdl", "-v", "--explain"])
+        .exits(0);
     let json = world.run(&["-B", "--explain"]).exits(0);
     let log = String::from_utf8(world.read("out/.meshplan/log")).unwrap();
     for key in ["out/root-key.pem", "out/east/ca-key.pem"] {

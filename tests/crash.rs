@@ -19,9 +19,15 @@ use meshplan::{
     action::{cluster::Tools, pki},
     build::{self, Request, RunError, Site},
     graph,
-    host::{Disk, RealDisk, Stat, SystemClock, process::{self, Interrupt}},
+    host::{
+        Disk, RealDisk, Stat, SystemClock,
+        process::{self, Interrupt},
+    },
     plan,
-    report::{Reporter, event::{Event, Summary}},
+    report::{
+        Reporter,
+        event::{Event, Summary},
+    },
 };
 use support::{TWO, World};
 
@@ -35,7 +41,12 @@ struct Faulty {
 
 impl Faulty {
     fn new(at: usize, dies: bool) -> Self {
-        Self { count: AtomicUsize::new(0), at, dies, failed: AtomicBool::new(false) }
+        Self {
+            count: AtomicUsize::new(0),
+            at,
+            dies,
+            failed: AtomicBool::new(false),
+        }
     }
 
     fn fault(&self) -> Option<io::Error> {
@@ -55,7 +66,9 @@ impl Faulty {
     fn write(&self, bytes: &[u8], work: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
         match self.fault() {
             None => work(bytes),
-            Some(_) if self.dies && self.count.load(Ordering::SeqCst) > self.at + 1 => Err(io::ErrorKind::Other.into()),
+            Some(_) if self.dies && self.count.load(Ordering::SeqCst) > self.at + 1 => {
+                Err(io::ErrorKind::Other.into())
+            }
             Some(e) => work(&bytes[..bytes.len() / 2]).and(Err(e)),
         }
     }
@@ -114,8 +127,15 @@ impl Reporter for Silent {
 fn run(world: &World, disk: Arc<dyn Disk + Send + Sync>, allow: bool) -> Result<Summary, RunError> {
     let cwd = Utf8PathBuf::try_from(world.path("")).unwrap();
     let file = cwd.join("plan.kdl");
-    let request = plan::Request { file: &file, cwd: &cwd, assignments: &[], work_dir: None };
-    let plan = plan::load(&request, &RealDisk).unwrap_or_else(|p| panic!("{}", p.to_json())).plan;
+    let request = plan::Request {
+        file: &file,
+        cwd: &cwd,
+        assignments: &[],
+        work_dir: None,
+    };
+    let plan = plan::load(&request, &RealDisk)
+        .unwrap_or_else(|p| panic!("{}", p.to_json()))
+        .plan;
     let graph = graph::lower(&plan).unwrap_or_else(|p| panic!("{}", p.to_json()));
     let site = Site {
         plan: Arc::new(plan),
@@ -150,15 +170,31 @@ fn whole(world: &World, at: usize, rekey: bool) {
     for (name, bytes) in &tree {
         let sound = match name.rsplit('/').next().unwrap() {
             "ca-key.pem" | "root-key.pem" => pki::read_key(bytes).map(|_| ()),
-            "install.yaml" => bytes.ends_with(b"\n").then_some(()).ok_or(pki::PkiError::NoPem),
+            "install.yaml" => bytes
+                .ends_with(b"\n")
+                .then_some(())
+                .ok_or(pki::PkiError::NoPem),
             _ => pki::read_cert(bytes).map(|_| ()),
         };
-        assert!(sound.is_ok(), "{name} is not whole after a fault at operation {at}: {sound:?}");
+        assert!(
+            sound.is_ok(),
+            "{name} is not whole after a fault at operation {at}: {sound:?}"
+        );
     }
     for dir in ["", "east/", "west/"].into_iter().filter(|_| !rekey) {
-        let (cert, key) = if dir.is_empty() { ("root-cert.pem", "root-key.pem") } else { ("ca-cert.pem", "ca-key.pem") };
-        if let (Some(cert), Some(key)) = (tree.get(&format!("{dir}{cert}")), tree.get(&format!("{dir}{key}"))) {
-            assert!(pki::carries_key(cert, key).is_ok(), "{dir} does not fit after a fault at operation {at}");
+        let (cert, key) = if dir.is_empty() {
+            ("root-cert.pem", "root-key.pem")
+        } else {
+            ("ca-cert.pem", "ca-key.pem")
+        };
+        if let (Some(cert), Some(key)) = (
+            tree.get(&format!("{dir}{cert}")),
+            tree.get(&format!("{dir}{key}")),
+        ) {
+            assert!(
+                pki::carries_key(cert, key).is_ok(),
+                "{dir} does not fit after a fault at operation {at}"
+            );
         }
     }
 }
@@ -177,16 +213,28 @@ fn at_every_operation(prepare: impl Fn() -> World, allow: bool, dies: bool) {
         let _ = run(&world, disk.clone(), allow);
         whole(&world, at, allow);
         let survivors = keys(&world);
-        let after = run(&world, Arc::new(RealDisk), allow).unwrap_or_else(|e| panic!("run after a fault at {at}: {e}"));
-        assert_eq!(after.exit_code, 0, "the run after a fault at operation {at} did not complete");
+        let after = run(&world, Arc::new(RealDisk), allow)
+            .unwrap_or_else(|e| panic!("run after a fault at {at}: {e}"));
+        assert_eq!(
+            after.exit_code, 0,
+            "the run after a fault at operation {at} did not complete"
+        );
         assert_eq!(world.tree("out").len(), 12, "fault at {at}");
         if !allow {
             for (name, key) in survivors {
-                assert_eq!(key, world.read(&format!("out/{name}")), "{name} was replaced after a fault at {at}");
+                assert_eq!(
+                    key,
+                    world.read(&format!("out/{name}")),
+                    "{name} was replaced after a fault at {at}"
+                );
             }
         }
         let last = run(&world, Arc::new(RealDisk), false).unwrap();
-        assert_eq!((last.ran, last.exit_code), (0, 0), "fault at {at}: {last:?}");
+        assert_eq!(
+            (last.ran, last.exit_code),
+            (0, 0),
+            "fault at {at}: {last:?}"
+        );
         if !disk.failed.load(Ordering::SeqCst) {
             assert!(at > 50, "a build has more operations than {at}");
             return;
@@ -209,7 +257,10 @@ fn death_at_any_operation_of_a_change_leaves_nothing_partial() {
     let prepare = || {
         let world = World::new(TWO);
         assert_eq!(run(&world, Arc::new(RealDisk), false).unwrap().exit_code, 0);
-        world.write("plan.kdl", TWO.replace("cluster-ca {", "cluster-ca { validity \"365d\";"));
+        world.write(
+            "plan.kdl",
+            TWO.replace("cluster-ca {", "cluster-ca { validity \"365d\";"),
+        );
         world
     };
     at_every_operation(prepare, false, true);
@@ -220,7 +271,13 @@ fn death_at_any_operation_of_an_allowed_rekey_leaves_a_key_that_fits() {
     let prepare = || {
         let world = World::new(TWO);
         assert_eq!(run(&world, Arc::new(RealDisk), false).unwrap().exit_code, 0);
-        world.write("plan.kdl", TWO.replace("cluster-ca { key \"ecdsa-p256\"", "cluster-ca { key \"ecdsa-p384\""));
+        world.write(
+            "plan.kdl",
+            TWO.replace(
+                "cluster-ca { key \"ecdsa-p256\"",
+                "cluster-ca { key \"ecdsa-p384\"",
+            ),
+        );
         world
     };
     at_every_operation(prepare, true, true);
@@ -231,7 +288,11 @@ fn kill_9_after_any_event_is_healed_by_the_next_run() {
     for events in 0..24 {
         let world = World::new(TWO);
         let mut command = world.command(&["run", "plan.kdl", "--format", "json"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         for _ in 0..events {
             if lines.next().is_none() {

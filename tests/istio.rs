@@ -17,8 +17,17 @@ cluster "cluster1" { }
 
 fn fields(folder: &Path) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/istio/fields.sh");
-    let output = Command::new("sh").arg(script).arg(folder).arg("cluster1").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("sh")
+        .arg(script)
+        .arg(folder)
+        .arg("cluster1")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -50,8 +59,15 @@ fn fields_are_the_makefiles_but_for_the_differences_that_the_readme_lists() {
     let plus = ours.difference(&makefile).map(|l| format!("+ {l}\n"));
     let found: String = minus.chain(plus).collect();
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let listed = readme.split("```diff\n").nth(1).and_then(|t| t.split("```").next()).unwrap();
-    assert_eq!(found, listed, "the README's list of differences is not what is");
+    let listed = readme
+        .split("```diff\n")
+        .nth(1)
+        .and_then(|t| t.split("```").next())
+        .unwrap();
+    assert_eq!(
+        found, listed,
+        "the README's list of differences is not what is"
+    );
 }
 
 #[test]
@@ -76,23 +92,48 @@ cat cluster1/ca-cert.pem root-cert.pem > cluster1/cert-chain.pem
 cp root-cert.pem cluster1/root-cert.pem
 rm -f csr ext
 "#);
-    let made = Command::new("sh").arg("make.sh").current_dir(world.path("")).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made = Command::new("sh")
+        .arg("make.sh")
+        .current_dir(world.path(""))
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     let before = world.tree("out");
     let first = world.run(&[]).exits(0);
     assert_eq!(first.ran(), ["cluster1/install.yaml"]);
-    let told: Vec<_> = first.events("warning").iter().map(|w| w["message"].as_str().unwrap().to_owned()).collect();
-    assert!(told.iter().any(|m| m.contains("cluster1/ca-cert.pem") && m.contains("cRLSign")), "{told:?}");
+    let told: Vec<_> = first
+        .events("warning")
+        .iter()
+        .map(|w| w["message"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(
+        told.iter()
+            .any(|m| m.contains("cluster1/ca-cert.pem") && m.contains("cRLSign")),
+        "{told:?}"
+    );
     let mut after = world.tree("out");
     after.remove("cluster1/install.yaml");
     assert_eq!(before, after);
     let second = world.run(&[]).exits(0);
-    assert_eq!((second.ran(), second.events("warning").len()), (Vec::<String>::new(), 0));
+    assert_eq!(
+        (second.ran(), second.events("warning").len()),
+        (Vec::<String>::new(), 0)
+    );
 
     // The plan is applied where that is asked for: same key, new certificate, chain without the root.
-    let ran = world.run(&["--force", "cluster1/ca-cert.pem"]).exits(0).ran();
+    let ran = world
+        .run(&["--force", "cluster1/ca-cert.pem"])
+        .exits(0)
+        .ran();
     assert_eq!(ran, ["cluster1/ca-cert.pem", "cluster1/cert-chain.pem"]);
-    assert_eq!(world.read("out/cluster1/ca-key.pem"), before["cluster1/ca-key.pem"]);
+    assert_eq!(
+        world.read("out/cluster1/ca-key.pem"),
+        before["cluster1/ca-key.pem"]
+    );
     // What meshplan did not make, it does not clean away.
     world.meshplan(&["clean", "plan.kdl", "--keys"]).exits(0);
     assert!(world.exists("out/cluster1/ca-key.pem") && world.exists("out/root-cert.pem"));

@@ -6,11 +6,17 @@ mod support;
 
 use std::{env, ffi::OsString, path::Path, process::Command, thread};
 
-use support::World;
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
+use support::World;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-const KINDS: [&str; 5] = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"];
+const KINDS: [&str; 5] = [
+    "rsa-2048",
+    "rsa-3072",
+    "rsa-4096",
+    "ecdsa-p256",
+    "ecdsa-p384",
+];
 
 /// PATH with the judges that CI installs.
 fn path() -> OsString {
@@ -21,8 +27,17 @@ fn path() -> OsString {
 
 #[track_caller]
 fn tool(world: &World, program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).env("PATH", path()).current_dir(world.path("")).output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(program)
+        .args(args)
+        .env("PATH", path())
+        .current_dir(world.path(""))
+        .output()
+        .unwrap();
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "{program} {args:?}\n{said}");
     said
 }
@@ -45,20 +60,76 @@ fn mesh(root: &str) -> World {
 fn leaf(world: &World, cluster: &str) {
     let ext = "subjectAltName=critical,URI:spiffe://cluster.local/ns/x/sa/default,DNS:server.example\nextendedKeyUsage=serverAuth,clientAuth\nkeyUsage=critical,digitalSignature\n";
     world.write("ext", ext);
-    tool(world, "openssl", &["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "leaf-key", "-out", "csr", "-subj", "/O=x"]);
-    let (cert, key) = (format!("out/{cluster}/ca-cert.pem"), format!("out/{cluster}/ca-key.pem"));
-    tool(world, "openssl", &["x509", "-req", "-in", "csr", "-CA", &cert, "-CAkey", &key, "-CAcreateserial", "-days", "1", "-sha256", "-extfile", "ext", "-out", "leaf"]);
+    tool(
+        world,
+        "openssl",
+        &[
+            "req",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-keyout",
+            "leaf-key",
+            "-out",
+            "csr",
+            "-subj",
+            "/O=x",
+        ],
+    );
+    let (cert, key) = (
+        format!("out/{cluster}/ca-cert.pem"),
+        format!("out/{cluster}/ca-key.pem"),
+    );
+    tool(
+        world,
+        "openssl",
+        &[
+            "x509",
+            "-req",
+            "-in",
+            "csr",
+            "-CA",
+            &cert,
+            "-CAkey",
+            &key,
+            "-CAcreateserial",
+            "-days",
+            "1",
+            "-sha256",
+            "-extfile",
+            "ext",
+            "-out",
+            "leaf",
+        ],
+    );
 }
 
 /// What a peer written with rustls would say of the leaf, given the chain that istiod hands out.
 fn webpki_accepts(world: &World, cluster: &str) {
-    let certs = |name: &str| CertificateDer::pem_slice_iter(&world.read(name)).collect::<Result<Vec<_>, _>>().unwrap();
-    let (leaf, roots) = (certs("leaf"), certs(&format!("out/{cluster}/root-cert.pem")));
+    let certs = |name: &str| {
+        CertificateDer::pem_slice_iter(&world.read(name))
+            .collect::<Result<Vec<_>, _>>()
+            .unwrap()
+    };
+    let (leaf, roots) = (
+        certs("leaf"),
+        certs(&format!("out/{cluster}/root-cert.pem")),
+    );
     let anchors = [anchor_from_trusted_cert(&roots[0]).unwrap()];
     let chain = certs(&format!("out/{cluster}/cert-chain.pem"));
     let cert = EndEntityCert::try_from(&leaf[0]).unwrap();
     for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
-        let path = cert.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, &chain, UnixTime::now(), usage, None, None);
+        let path = cert.verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &anchors,
+            &chain,
+            UnixTime::now(),
+            usage,
+            None,
+            None,
+        );
         assert!(path.is_ok(), "{cluster}: {:?}", path.err());
     }
 }
@@ -71,10 +142,29 @@ fn openssl_and_webpki_accept_every_kind_and_workloads_under_it() {
     for root in KINDS {
         let world = mesh(root);
         for cluster in ["a", "b", "c"] {
-            let [anchor, cert, chain] = ["root-cert.pem", "ca-cert.pem", "cert-chain.pem"].map(|f| format!("out/{cluster}/{f}"));
-            tool(&world, "openssl", &["verify", "-x509_strict", "-CAfile", &anchor, &cert]);
+            let [anchor, cert, chain] = ["root-cert.pem", "ca-cert.pem", "cert-chain.pem"]
+                .map(|f| format!("out/{cluster}/{f}"));
+            tool(
+                &world,
+                "openssl",
+                &["verify", "-x509_strict", "-CAfile", &anchor, &cert],
+            );
             leaf(&world, cluster);
-            tool(&world, "openssl", &["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", &anchor, "-untrusted", &chain, "leaf"]);
+            tool(
+                &world,
+                "openssl",
+                &[
+                    "verify",
+                    "-x509_strict",
+                    "-purpose",
+                    "sslserver",
+                    "-CAfile",
+                    &anchor,
+                    "-untrusted",
+                    &chain,
+                    "leaf",
+                ],
+            );
             webpki_accepts(&world, cluster);
         }
     }
@@ -82,15 +172,29 @@ fn openssl_and_webpki_accept_every_kind_and_workloads_under_it() {
 
 #[test]
 fn pkilint_finds_nothing_to_notice() {
-    if Command::new("lint_pkix_cert").arg("-h").env("PATH", path()).output().is_err() {
+    if Command::new("lint_pkix_cert")
+        .arg("-h")
+        .env("PATH", path())
+        .output()
+        .is_err()
+    {
         eprintln!("SKIPPED: pkilint is not installed");
         return;
     }
     let threads = ["rsa-2048", "rsa-4096", "ecdsa-p256", "ecdsa-p384"].map(|root| {
         thread::spawn(move || {
             let world = mesh(root);
-            for cert in ["root-cert.pem", "a/ca-cert.pem", "b/ca-cert.pem", "c/ca-cert.pem"] {
-                let findings = tool(&world, "lint_pkix_cert", &["lint", "-s", "NOTICE", &format!("out/{cert}")]);
+            for cert in [
+                "root-cert.pem",
+                "a/ca-cert.pem",
+                "b/ca-cert.pem",
+                "c/ca-cert.pem",
+            ] {
+                let findings = tool(
+                    &world,
+                    "lint_pkix_cert",
+                    &["lint", "-s", "NOTICE", &format!("out/{cert}")],
+                );
                 assert_eq!(findings.trim(), "", "{root} {cert}");
             }
         })

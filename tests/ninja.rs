@@ -40,11 +40,18 @@ fn graph() -> impl Strategy<Value = Vec<Node>> {
         let earlier = proptest::collection::btree_set(0..i.max(1), 0..=i.min(2));
         let after = proptest::collection::btree_set(0..i.max(1), 0..=i.min(1));
         let sources = proptest::collection::btree_set(0..SOURCES, 0..=2);
-        (sources, earlier, after, 1..=2usize).prop_map(move |(sources, mut reads, mut after, outputs)| {
-            reads.retain(|r| *r < i);
-            after.retain(|a| *a < i);
-            Node { sources, reads, after, outputs }
-        })
+        (sources, earlier, after, 1..=2usize).prop_map(
+            move |(sources, mut reads, mut after, outputs)| {
+                reads.retain(|r| *r < i);
+                after.retain(|a| *a < i);
+                Node {
+                    sources,
+                    reads,
+                    after,
+                    outputs,
+                }
+            },
+        )
     };
     (2..9usize).prop_flat_map(move |n| (0..n).map(node).collect::<Vec<_>>())
 }
@@ -66,12 +73,18 @@ fn output(node: usize, number: usize) -> String {
 /// What a task reads, in file names.
 fn inputs(nodes: &[Node], node: usize) -> Vec<String> {
     let sources = nodes[node].sources.iter().map(|s| format!("s{s}.in"));
-    sources.chain(nodes[node].reads.iter().map(|r| output(*r, 0))).collect()
+    sources
+        .chain(nodes[node].reads.iter().map(|r| output(*r, 0)))
+        .collect()
 }
 
 fn command(nodes: &[Node], node: usize, changed: bool) -> String {
     let outputs: Vec<_> = (0..nodes[node].outputs).map(|o| output(node, o)).collect();
-    format!("touch {}{}", outputs.join(" "), if changed { " # changed" } else { "" })
+    format!(
+        "touch {}{}",
+        outputs.join(" "),
+        if changed { " # changed" } else { "" }
+    )
 }
 
 fn plan(nodes: &[Node], changed: &BTreeSet<usize>) -> String {
@@ -79,13 +92,27 @@ fn plan(nodes: &[Node], changed: &BTreeSet<usize>) -> String {
     for (i, node) in nodes.iter().enumerate() {
         let list = |word: &str, items: Vec<String>| match items.is_empty() {
             true => String::new(),
-            false => format!("    {word} {}\n", items.iter().map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(" ")),
+            false => format!(
+                "    {word} {}\n",
+                items
+                    .iter()
+                    .map(|n| format!("\"{n}\""))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            ),
         };
-        let needs = list("needs", node.after.iter().map(|a| format!("t{a}")).collect());
+        let needs = list(
+            "needs",
+            node.after.iter().map(|a| format!("t{a}")).collect(),
+        );
         let reads = list("input", inputs(nodes, i));
         let writes = list("output", (0..node.outputs).map(|o| output(i, o)).collect());
         let run = command(nodes, i, changed.contains(&i));
-        writeln!(text, "task \"t{i}\" {{\n{needs}{reads}{writes}    run \"sh\" \"-c\" \"{run}\"\n}}").unwrap();
+        writeln!(
+            text,
+            "task \"t{i}\" {{\n{needs}{reads}{writes}    run \"sh\" \"-c\" \"{run}\"\n}}"
+        )
+        .unwrap();
     }
     text
 }
@@ -95,25 +122,52 @@ fn build_ninja(nodes: &[Node], changed: &BTreeSet<usize>) -> String {
     for (i, node) in nodes.iter().enumerate() {
         let outputs: Vec<_> = (0..node.outputs).map(|o| output(i, o)).collect();
         let after: Vec<_> = node.after.iter().map(|a| output(*a, 0)).collect();
-        let after = if after.is_empty() { String::new() } else { format!(" || {}", after.join(" ")) };
+        let after = if after.is_empty() {
+            String::new()
+        } else {
+            format!(" || {}", after.join(" "))
+        };
         let run = command(nodes, i, changed.contains(&i));
-        writeln!(text, "rule r{i}\n  command = {run}\n  description = run t{i}").unwrap();
-        writeln!(text, "build {}: r{i} {}{after}", outputs.join(" "), inputs(nodes, i).join(" ")).unwrap();
+        writeln!(
+            text,
+            "rule r{i}\n  command = {run}\n  description = run t{i}"
+        )
+        .unwrap();
+        writeln!(
+            text,
+            "build {}: r{i} {}{after}",
+            outputs.join(" "),
+            inputs(nodes, i).join(" ")
+        )
+        .unwrap();
     }
     text
 }
 
 fn set_time(path: &Path, time: SystemTime) {
-    fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    fs::File::options()
+        .append(true)
+        .open(path)
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
 }
 
 /// The same files in both folders, at the same times: all an hour or so back, in whole steps, so that
 /// ties are common.
 fn apply(dir: &Path, nodes: &[Node], edits: &[Edit], base: SystemTime) {
-    let at = |step: u64| if step == 3 { SystemTime::now() } else { base + Duration::from_secs(step) };
+    let at = |step: u64| {
+        if step == 3 {
+            SystemTime::now()
+        } else {
+            base + Duration::from_secs(step)
+        }
+    };
     for edit in edits {
         match edit {
-            Edit::TouchSource(source, step) => set_time(&dir.join(format!("s{source}.in")), at(*step)),
+            Edit::TouchSource(source, step) => {
+                set_time(&dir.join(format!("s{source}.in")), at(*step))
+            }
             Edit::DeleteOutput(node, number) => {
                 let _ = fs::remove_file(dir.join(output(*node, *number)));
             }
@@ -129,17 +183,33 @@ fn apply(dir: &Path, nodes: &[Node], edits: &[Edit], base: SystemTime) {
 }
 
 fn stale_by_ninja(dir: &Path) -> BTreeSet<String> {
-    let output = Command::new("ninja").args(["-n", "-v", "-d", "explain"]).current_dir(dir).env("NINJA_STATUS", "").output().unwrap();
+    let output = Command::new("ninja")
+        .args(["-n", "-v", "-d", "explain"])
+        .current_dir(dir)
+        .env("NINJA_STATUS", "")
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let commands = text.lines().filter_map(|l| l.strip_prefix("touch t"));
-    commands.map(|l| format!("t{}", l.split('-').next().unwrap())).collect()
+    commands
+        .map(|l| format!("t{}", l.split('-').next().unwrap()))
+        .collect()
 }
 
 fn stale_by_us(world: &World) -> BTreeSet<String> {
     let ran = world.run(&["--dry-run"]).exits(0);
-    let stale = ran.events("verdict").into_iter().filter(|e| e["verdict"] == "stale");
-    stale.map(|e| e["task"].as_str().unwrap().to_owned()).collect()
+    let stale = ran
+        .events("verdict")
+        .into_iter()
+        .filter(|e| e["verdict"] == "stale");
+    stale
+        .map(|e| e["task"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -147,7 +217,11 @@ fn our_stale_set_is_ninjas() {
     if !support::judge("ninja") {
         return;
     }
-    let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
+    let config = Config {
+        cases: 60,
+        failure_persistence: None,
+        ..Config::default()
+    };
     proptest!(config, |(nodes in graph(), edits in edits())| {
         let world = World::new(&plan(&nodes, &BTreeSet::new()));
         let twin = world.path("twin");

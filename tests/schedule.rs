@@ -23,7 +23,11 @@ fn graph() -> impl Strategy<Value = Vec<(BTreeSet<usize>, bool)>> {
 
 #[test]
 fn order_is_kept_and_a_failure_blocks_its_cone_and_nothing_else() {
-    let config = Config { cases: 40, failure_persistence: None, ..Config::default() };
+    let config = Config {
+        cases: 40,
+        failure_persistence: None,
+        ..Config::default()
+    };
     proptest!(config, |(nodes in graph(), jobs in 1..9usize)| {
         let mut plan = String::new();
         for (i, (needs, fails)) in nodes.iter().enumerate() {
@@ -72,7 +76,13 @@ fn without_keep_going_nothing_starts_after_a_failure() {
     );
     let ran = world.meshplan(&["run", "plan.kdl", "-j", "1"]).exits(1);
     let ran = ran.says("exit code 7").says("no room left").says("next");
-    assert!(!world.exists("never") && !world.exists("other"), "{}", ran.stderr);
-    world.meshplan(&["run", "plan.kdl", "-j", "1", "-k"]).exits(1);
+    assert!(
+        !world.exists("never") && !world.exists("other"),
+        "{}",
+        ran.stderr
+    );
+    world
+        .meshplan(&["run", "plan.kdl", "-j", "1", "-k"])
+        .exits(1);
     assert!(!world.exists("never") && world.exists("other"));
 }

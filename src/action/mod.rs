@@ -36,7 +36,10 @@ impl Trust {
         Self { issuer: cell }
     }
 
-    fn issuer(&self, load: impl FnOnce() -> Result<pki::Issuer, String>) -> Result<Arc<pki::Issuer>, String> {
+    fn issuer(
+        &self,
+        load: impl FnOnce() -> Result<pki::Issuer, String>,
+    ) -> Result<Arc<pki::Issuer>, String> {
         self.issuer.get_or_init(|| load().map(Arc::new)).clone()
     }
 }
@@ -62,7 +65,10 @@ pub fn make(
         trust.issuer(|| {
             let certs: Vec<&[u8]> = match plan.root {
                 RootCa::Made(_) => vec![&inputs[1]],
-                RootCa::Given(_) => std::iter::once(2).chain(4..inputs.len()).map(|i| inputs[i].as_slice()).collect(),
+                RootCa::Given(_) => std::iter::once(2)
+                    .chain(4..inputs.len())
+                    .map(|i| inputs[i].as_slice())
+                    .collect(),
             };
             pki::Issuer::load(&certs, key, now).map_err(joined)
         })
@@ -72,7 +78,9 @@ pub fn make(
             let algorithm = match (owner, &plan.root) {
                 (Owner::Cluster(c), _) => plan.clusters[c].ca.key,
                 (Owner::Root, RootCa::Made(spec)) => spec.key,
-                (Owner::Root, RootCa::Given(_)) => return Err("the key of a CA brought along is not made here".to_owned()),
+                (Owner::Root, RootCa::Given(_)) => {
+                    return Err("the key of a CA brought along is not made here".to_owned());
+                }
             };
             pki::generate_key(algorithm).map_err(text)
         }
@@ -80,15 +88,28 @@ pub fn make(
             let RootCa::Made(spec) = &plan.root else {
                 return Err("the root brought along is not made here".to_owned());
             };
-            let key_id = previous.and_then(|p| pki::read_cert(p).ok()).and_then(|c| c.key_id);
-            pki::self_sign(&inputs[0], &pki::Request::root(spec), key_id, now).map(Zeroizing::new).map_err(text)
+            let key_id = previous
+                .and_then(|p| pki::read_cert(p).ok())
+                .and_then(|c| c.key_id);
+            pki::self_sign(&inputs[0], &pki::Request::root(spec), key_id, now)
+                .map(Zeroizing::new)
+                .map_err(text)
         }
         Action::Anchor => Ok(Zeroizing::new(path(inputs, now)?.root_pem())),
         Action::CaCert(c) => {
             let cluster = &plan.clusters[c];
-            let issuer = loaded(inputs, if matches!(plan.root, RootCa::Made(_)) { 2 } else { 3 })?;
+            let issuer = loaded(
+                inputs,
+                if matches!(plan.root, RootCa::Made(_)) {
+                    2
+                } else {
+                    3
+                },
+            )?;
             let request = pki::Request::cluster(&cluster.ca, &cluster.name);
-            let signed = issuer.sign(&request, &pki::public_key(&inputs[0]).map_err(text)?, now).map_err(text)?;
+            let signed = issuer
+                .sign(&request, &pki::public_key(&inputs[0]).map_err(text)?, now)
+                .map_err(text)?;
             Ok(Zeroizing::new(signed.pem))
         }
         Action::Chain(c) => {
@@ -96,10 +117,19 @@ pub fn make(
                 RootCa::Made(_) => Vec::new(),
                 RootCa::Given(_) => path(&inputs[3..], now)?.intermediates_pem(),
             };
-            let chain = pki::chain(&inputs[1], &between, &inputs[2], plan.clusters[c].ca.chain).map_err(text)?;
-            let bundle = pki::Bundle { ca_cert: &inputs[1], ca_key: &inputs[0], cert_chain: &chain, root_cert: &inputs[2] };
+            let chain = pki::chain(&inputs[1], &between, &inputs[2], plan.clusters[c].ca.chain)
+                .map_err(text)?;
+            let bundle = pki::Bundle {
+                ca_cert: &inputs[1],
+                ca_key: &inputs[0],
+                cert_chain: &chain,
+                root_cert: &inputs[2],
+            };
             match pki::judge(&bundle, now).iter().find(|f| f.is_error()) {
-                Some(finding) => Err(format!("istiod would refuse this bundle: {} ({})", finding.message, finding.rule)),
+                Some(finding) => Err(format!(
+                    "istiod would refuse this bundle: {} ({})",
+                    finding.message, finding.rule
+                )),
                 None => Ok(Zeroizing::new(chain)),
             }
         }
@@ -118,5 +148,9 @@ fn path(certs: &[Bytes], now: OffsetDateTime) -> Result<pki::Path, String> {
 }
 
 fn joined(errors: Vec<pki::PkiError>) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }

@@ -44,27 +44,48 @@ pub enum Cleaned {
 /// # Errors
 /// Where the work directory cannot be used, or a file cannot be removed.
 pub fn clean(site: &Site, request: &CleanRequest) -> Result<Vec<Cleaned>, RunError> {
-    let names = if request.targets.is_empty() { vec!["all".to_owned()] } else { request.targets.clone() };
-    let found: Result<Vec<_>, _> = names.iter().map(|n| site.graph.resolve(n, &request.cwd)).collect();
+    let names = if request.targets.is_empty() {
+        vec!["all".to_owned()]
+    } else {
+        request.targets.clone()
+    };
+    let found: Result<Vec<_>, _> = names
+        .iter()
+        .map(|n| site.graph.resolve(n, &request.cwd))
+        .collect();
     let mut wanted: Vec<TaskId> = found.map_err(RunError::Target)?.concat();
     wanted.sort_unstable();
     wanted.dedup();
     let state = site.plan.state_dir();
-    let host = |what: &str, source: io::Error| RunError::Host { what: what.to_owned(), source };
+    let host = |what: &str, source: io::Error| RunError::Host {
+        what: what.to_owned(),
+        source,
+    };
     match site.disk.stat(&state) {
         Ok(None) => return Ok(Vec::new()),
         Ok(Some(_)) => {}
         Err(e) => return Err(host(&format!("cannot look at {state}"), e)),
     }
-    let _lock = if request.dry_run { None } else { Some(enter(site)?) };
-    let log = Log::open(site.disk.clone(), state.join("log")).map_err(|e| host("cannot read the build log", e))?;
+    let _lock = if request.dry_run {
+        None
+    } else {
+        Some(enter(site)?)
+    };
+    let log = Log::open(site.disk.clone(), state.join("log"))
+        .map_err(|e| host("cannot read the build log", e))?;
     let publisher = if request.dry_run {
         None
     } else {
         let opened = Publisher::open(site.disk.clone(), &state, site.clock.now());
         Some(opened.map_err(|e| host(&format!("cannot prepare {state}"), e))?)
     };
-    let mut sweep = Sweep { site, request, log, publisher, done: Vec::new() };
+    let mut sweep = Sweep {
+        site,
+        request,
+        log,
+        publisher,
+        done: Vec::new(),
+    };
     let swept = wanted.iter().try_for_each(|id| sweep.task(*id));
     let noted = match &sweep.publisher {
         Some(publisher) => sweep.log.flush(&|name| publisher.archive_name(name)),
@@ -118,15 +139,26 @@ impl Sweep<'_> {
     }
 
     /// True where the file is gone.
-    fn file(&mut self, id: FileId, action: Action, made: bool, noted: Option<pki::Digest>) -> Result<bool, RunError> {
+    fn file(
+        &mut self,
+        id: FileId,
+        action: Action,
+        made: bool,
+        noted: Option<pki::Digest>,
+    ) -> Result<bool, RunError> {
         let disk = &self.site.disk;
         let file = self.site.graph.file_at(id);
-        let wrong = |source| RunError::Host { what: format!("cannot remove {}", file.path), source };
-        let Some(stat) = disk.stat(&file.path).map_err(wrong)? else { return Ok(true) };
+        let wrong = |source| RunError::Host {
+            what: format!("cannot remove {}", file.path),
+            source,
+        };
+        let Some(stat) = disk.stat(&file.path).map_err(wrong)? else {
+            return Ok(true);
+        };
         let why = match action {
-            Action::Key(Owner::Root) if !(self.request.keys && self.request.root_key) => {
-                Some("the root key: every certificate of the mesh hangs on it (--keys --allow root-key)")
-            }
+            Action::Key(Owner::Root) if !(self.request.keys && self.request.root_key) => Some(
+                "the root key: every certificate of the mesh hangs on it (--keys --allow root-key)",
+            ),
             Action::Key(_) if !self.request.keys => Some("a private key (--keys)"),
             _ if !made => Some("meshplan did not make it"),
             _ if stat.kind != Kind::File => Some("it is no longer a file"),
@@ -137,7 +169,10 @@ impl Sweep<'_> {
             return Ok(false);
         }
         if let Some(noted) = noted {
-            let known = self.log.file(&file.name).is_some_and(|r| r.identity == stat.identity);
+            let known = self
+                .log
+                .file(&file.name)
+                .is_some_and(|r| r.identity == stat.identity);
             if !known {
                 let bytes = Zeroizing::new(disk.read(&file.path).map_err(wrong)?);
                 if pki::digest(&bytes) != noted {
@@ -157,7 +192,11 @@ impl Sweep<'_> {
             self.log.put_gone(&file.name);
         }
         let name = file.name.clone();
-        self.done.push(if archived { Cleaned::Archived(name) } else { Cleaned::Removed(name) });
+        self.done.push(if archived {
+            Cleaned::Archived(name)
+        } else {
+            Cleaned::Removed(name)
+        });
         Ok(true)
     }
 

@@ -23,7 +23,10 @@ use super::{
     steps::{self, StepDone},
 };
 use crate::{
-    action::{self, Bytes, Trust, pki::{self, Digest}},
+    action::{
+        self, Bytes, Trust,
+        pki::{self, Digest},
+    },
     graph::{Action, FileId, TaskId},
     host::{lock::Lock, process},
     plan::model::RootCa,
@@ -74,7 +77,11 @@ pub(super) struct Failure {
 
 impl From<String> for Failure {
     fn from(cause: String) -> Self {
-        Self { cause, refused: false, stderr: String::new() }
+        Self {
+            cause,
+            refused: false,
+            stderr: String::new(),
+        }
     }
 }
 
@@ -97,9 +104,19 @@ impl Crew {
     pub(super) fn new(shared: Arc<Shared>, results: Sender<Message>) -> Self {
         let lane = || {
             let (jobs, queue) = mpsc::channel();
-            CrewLane { jobs, queue: Arc::new(Mutex::new(queue)), threads: 0, at_work: 0 }
+            CrewLane {
+                jobs,
+                queue: Arc::new(Mutex::new(queue)),
+                threads: 0,
+                at_work: 0,
+            }
         };
-        Self { shared, results, lanes: [lane(), lane()], children: HashSet::new() }
+        Self {
+            shared,
+            results,
+            lanes: [lane(), lane()],
+            children: HashSet::new(),
+        }
     }
 
     pub(super) fn give(&mut self, id: TaskId, lane: Lane, began_at: i64, child: bool) {
@@ -107,7 +124,11 @@ impl Crew {
         lane.at_work += 1;
         if lane.at_work > lane.threads {
             lane.threads += 1;
-            let (shared, results, queue) = (self.shared.clone(), self.results.clone(), lane.queue.clone());
+            let (shared, results, queue) = (
+                self.shared.clone(),
+                self.results.clone(),
+                lane.queue.clone(),
+            );
             std::thread::spawn(move || work(&shared, &results, &queue));
         }
         if child {
@@ -135,10 +156,20 @@ fn work(shared: &Shared, results: &Sender<Message>, queue: &Mutex<Receiver<(Task
         let start = Instant::now();
         let result = match shared.site.graph.task(task).action {
             Action::Step(cluster, step) => steps::run(shared, task, cluster, step).map(Done::Step),
-            Action::Command(_) => command(shared, task).map(|output| Done::Command { output, started: began_at }),
+            Action::Command(_) => command(shared, task).map(|output| Done::Command {
+                output,
+                started: began_at,
+            }),
             _ => file(shared, task).map(Done::File).map_err(Failure::from),
         };
-        if results.send(Message { task, took: start.elapsed(), result }).is_err() {
+        if results
+            .send(Message {
+                task,
+                took: start.elapsed(),
+                result,
+            })
+            .is_err()
+        {
             return;
         }
     }
@@ -153,30 +184,65 @@ impl Shared {
         }
         drop(made);
         let path = &self.site.graph.file_at(file).path;
-        let bytes = self.site.disk.read(path).map_err(|e| format!("cannot read {path}: {e}"))?;
+        let bytes = self
+            .site
+            .disk
+            .read(path)
+            .map_err(|e| format!("cannot read {path}: {e}"))?;
         Ok(Arc::new(Zeroizing::new(bytes)))
     }
 }
 
 fn file(shared: &Shared, id: TaskId) -> Result<Product, String> {
-    let Site { plan, graph, disk, clock, .. } = &shared.site;
+    let Site {
+        plan,
+        graph,
+        disk,
+        clock,
+        ..
+    } = &shared.site;
     let task = graph.task(id);
     let output = graph.file_at(task.outputs[0]);
     let judged = &shared.judged[&id];
-    let inputs: Vec<_> = task.inputs.iter().map(|f| shared.read(*f)).collect::<Result<_, _>>()?;
+    let inputs: Vec<_> = task
+        .inputs
+        .iter()
+        .map(|f| shared.read(*f))
+        .collect::<Result<_, _>>()?;
     let bytes = match &judged.restore {
-        Some(copy) => Zeroizing::new(disk.read(copy).map_err(|e| format!("cannot read {copy}: {e}"))?),
+        Some(copy) => Zeroizing::new(
+            disk.read(copy)
+                .map_err(|e| format!("cannot read {copy}: {e}"))?,
+        ),
         None => {
-            let previous = (task.action == Action::RootCert).then(|| disk.read(&output.path).ok()).flatten();
-            action::make(plan, task, &inputs, previous.as_deref(), &shared.trust, clock.now())?
+            let previous = (task.action == Action::RootCert)
+                .then(|| disk.read(&output.path).ok())
+                .flatten();
+            action::make(
+                plan,
+                task,
+                &inputs,
+                previous.as_deref(),
+                &shared.trust,
+                clock.now(),
+            )?
         }
     };
     let facts = freshness::facts(graph, task.outputs[0], &bytes)?;
-    let staged = shared.publisher.stage(&output.path, task.action.mode(), task.action.makes_key(), &bytes);
+    let staged = shared.publisher.stage(
+        &output.path,
+        task.action.mode(),
+        task.action.makes_key(),
+        &bytes,
+    );
     let staged = staged.map_err(|e| stage_error(&output.path, &e))?;
     let deciding = match task.action {
         Action::CaCert(_) => {
-            let issuer = if matches!(plan.root, RootCa::Given(_)) { 2 } else { 1 };
+            let issuer = if matches!(plan.root, RootCa::Given(_)) {
+                2
+            } else {
+                1
+            };
             let key = pki::read_key(&inputs[0]).map_err(|e| e.to_string())?;
             vec![key.public_key, pki::digest(&inputs[issuer])]
         }
@@ -186,30 +252,48 @@ fn file(shared: &Shared, id: TaskId) -> Result<Product, String> {
     let digest = pki::digest(&bytes);
     let mut made = shared.made.lock().unwrap_or_else(PoisonError::into_inner);
     made.insert(task.outputs[0], Arc::new(bytes));
-    Ok(Product { staged, digest, facts, inputs: deciding })
+    Ok(Product {
+        staged,
+        digest,
+        facts,
+        inputs: deciding,
+    })
 }
 
 fn stage_error(path: &Utf8Path, e: &std::io::Error) -> String {
     let hint = match e.kind() {
-        std::io::ErrorKind::StorageFull => ": free room, then run again; nothing half-written is left",
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => ": make its folder writable, or choose another work directory with -C",
+        std::io::ErrorKind::StorageFull => {
+            ": free room, then run again; nothing half-written is left"
+        }
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            ": make its folder writable, or choose another work directory with -C"
+        }
         _ => "",
     };
     format!("cannot write {path} ({e}){hint}")
 }
 
 fn command(shared: &Shared, id: TaskId) -> Result<String, Failure> {
-    let Site { plan, graph, disk, .. } = &shared.site;
+    let Site {
+        plan, graph, disk, ..
+    } = &shared.site;
     let task = graph.task(id);
-    let Action::Command(index) = task.action else { return Err("not a command".to_owned().into()) };
+    let Action::Command(index) = task.action else {
+        return Err("not a command".to_owned().into());
+    };
     let user = &plan.tasks[index];
     for (path, _) in &user.outputs {
         let dir = path.parent().unwrap_or(path);
-        disk.make_dir(dir, 0o755).map_err(|e| format!("cannot make the folder {dir} of an output: {e}"))?;
+        disk.make_dir(dir, 0o755)
+            .map_err(|e| format!("cannot make the folder {dir} of an output: {e}"))?;
     }
     // A path of a program starts where the command runs, as in a shell.
     let program = &user.run[0];
-    let program = if program.contains('/') { user.dir.join(program).into_string() } else { program.clone() };
+    let program = if program.contains('/') {
+        user.dir.join(program).into_string()
+    } else {
+        program.clone()
+    };
     let command = process::Command {
         program,
         args: user.run[1..].to_vec(),
@@ -218,19 +302,46 @@ fn command(shared: &Shared, id: TaskId) -> Result<String, Failure> {
         timeout: user.timeout,
         ..process::Command::default()
     };
-    let ended = steps::child(shared, &task.name, &command).map_err(|e| format!("cannot run `{}`: {e}", user.run[0]))?;
-    let failed = |cause: String| Failure { cause, refused: false, stderr: ended.tail.clone() };
+    let ended = steps::child(shared, &task.name, &command)
+        .map_err(|e| format!("cannot run `{}`: {e}", user.run[0]))?;
+    let failed = |cause: String| Failure {
+        cause,
+        refused: false,
+        stderr: ended.tail.clone(),
+    };
     match ended.status {
         process::Exit::Code(0) => {}
-        process::Exit::Code(code) => return Err(failed(format!("`{}` ended with exit code {code}", user.run[0]))),
-        process::Exit::Signal(signal) => return Err(failed(format!("`{}` was ended by signal {signal}", user.run[0]))),
-        process::Exit::TimedOut => return Err(failed(format!("`{}` ran into its timeout and was ended", user.run[0]))),
-        process::Exit::Interrupted => return Err(failed(format!("`{}` was interrupted", user.run[0]))),
+        process::Exit::Code(code) => {
+            return Err(failed(format!(
+                "`{}` ended with exit code {code}",
+                user.run[0]
+            )));
+        }
+        process::Exit::Signal(signal) => {
+            return Err(failed(format!(
+                "`{}` was ended by signal {signal}",
+                user.run[0]
+            )));
+        }
+        process::Exit::TimedOut => {
+            return Err(failed(format!(
+                "`{}` ran into its timeout and was ended",
+                user.run[0]
+            )));
+        }
+        process::Exit::Interrupted => {
+            return Err(failed(format!("`{}` was interrupted", user.run[0])));
+        }
     }
     for (path, _) in &user.outputs {
-        let there = disk.stat(path).map_err(|e| format!("cannot look at output {path}: {e}"))?;
+        let there = disk
+            .stat(path)
+            .map_err(|e| format!("cannot look at output {path}: {e}"))?;
         if there.is_none() {
-            return Err(failed(format!("`{}` ended well, but did not write {path}: correct its command, or the plan's `output`", user.run[0])));
+            return Err(failed(format!(
+                "`{}` ended well, but did not write {path}: correct its command, or the plan's `output`",
+                user.run[0]
+            )));
         }
     }
     Ok(ended.tail)

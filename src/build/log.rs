@@ -130,14 +130,20 @@ impl Log {
             // A header cut short is a log that never held a record.
             if !HEADER.starts_with(bytes) {
                 let known = bytes.starts_with(MAGIC);
-                let what = if known { "is of another meshplan's version" } else { "is not a log" };
+                let what = if known {
+                    "is of another meshplan's version"
+                } else {
+                    "is not a log"
+                };
                 self.trouble = Some(what.to_owned());
             }
             return;
         };
         let mut good = HEADER.len();
         while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-            let Some(record) = decode(&rest[..end]) else { break };
+            let Some(record) = decode(&rest[..end]) else {
+                break;
+            };
             self.apply(record);
             self.records += 1;
             good += end + 1;
@@ -272,10 +278,19 @@ impl Log {
             return Ok(());
         }
         let mut bytes = HEADER.to_vec();
-        let files = self.files.iter().map(|(n, f)| Record::File(n.clone(), f.clone()));
-        let tasks = self.tasks.iter().map(|(n, t)| Record::Task(n.clone(), t.clone()));
+        let files = self
+            .files
+            .iter()
+            .map(|(n, f)| Record::File(n.clone(), f.clone()));
+        let tasks = self
+            .tasks
+            .iter()
+            .map(|(n, t)| Record::Task(n.clone(), t.clone()));
         let started = self.started.iter().map(|n| Record::Start(n.clone()));
-        files.chain(tasks).chain(started).for_each(|record| encode(&record, &mut bytes));
+        files
+            .chain(tasks)
+            .chain(started)
+            .for_each(|record| encode(&record, &mut bytes));
         let next = stage.join("log");
         self.disk.create(&next, 0o600, &bytes)?;
         self.disk.sync(stage)?;
@@ -364,7 +379,9 @@ mod hex_list {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Digest>, D::Error> {
         let texts = Vec::<String>::deserialize(d)?;
-        let digests = texts.iter().map(|t| parse_hex(t).ok_or_else(|| D::Error::custom("not a digest")));
+        let digests = texts
+            .iter()
+            .map(|t| parse_hex(t).ok_or_else(|| D::Error::custom("not a digest")));
         digests.collect()
     }
 }
@@ -380,6 +397,12 @@ mod identity {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Identity, D::Error> {
         let (size, mtime, ctime, inode, mode) = Deserialize::deserialize(d)?;
-        Ok(Identity { size, mtime, ctime, inode, mode })
+        Ok(Identity {
+            size,
+            mtime,
+            ctime,
+            inode,
+            mode,
+        })
     }
 }

@@ -11,10 +11,13 @@ mod runner;
 mod scheduler;
 mod steps;
 
-use std::{io, sync::Arc, time::{Duration, Instant}};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use camino::Utf8PathBuf;
-
 
 pub use publish::Publisher;
 pub use recipe::Recipe;
@@ -114,11 +117,22 @@ pub enum RunError {
 ///
 /// # Errors
 /// Where nothing could begin; what fails on the way is told as events.
-pub fn run(site: &Site, request: &Request, reporter: &mut dyn Reporter) -> Result<Summary, RunError> {
+pub fn run(
+    site: &Site,
+    request: &Request,
+    reporter: &mut dyn Reporter,
+) -> Result<Summary, RunError> {
     let mut teller = Teller::new(reporter);
-    let targets = if request.targets.is_empty() { vec!["all".to_owned()] } else { request.targets.clone() };
+    let targets = if request.targets.is_empty() {
+        vec!["all".to_owned()]
+    } else {
+        request.targets.clone()
+    };
     let resolve = |names: &[String]| {
-        let found: Result<Vec<_>, _> = names.iter().map(|n| site.graph.resolve(n, &request.cwd)).collect();
+        let found: Result<Vec<_>, _> = names
+            .iter()
+            .map(|n| site.graph.resolve(n, &request.cwd))
+            .collect();
         found.map_err(RunError::Target)
     };
     let by_name = resolve(&targets)?;
@@ -130,7 +144,11 @@ pub fn run(site: &Site, request: &Request, reporter: &mut dyn Reporter) -> Resul
         allow_root_reissue: request.allow_root_reissue,
     };
     let order = site.graph.cone(&wanted);
-    let lock = if request.dry_run { None } else { Some(enter(site)?) };
+    let lock = if request.dry_run {
+        None
+    } else {
+        Some(enter(site)?)
+    };
     teller.tell(Event::RunStarted {
         plan: site.plan.file.to_string(),
         work_dir: site.plan.work_dir.to_string(),
@@ -147,7 +165,8 @@ pub fn run(site: &Site, request: &Request, reporter: &mut dyn Reporter) -> Resul
         teller.tell(Event::Warning {
             code: "log-lost",
             message: format!("the build log {log_path} {trouble}"),
-            help: "keys and certificates are judged by what they hold; `task` nodes run again".to_owned(),
+            help: "keys and certificates are judged by what they hold; `task` nodes run again"
+                .to_owned(),
         });
     }
     let judgement = freshness::judge(site, &log, &ask, &order);
@@ -161,7 +180,10 @@ pub fn run(site: &Site, request: &Request, reporter: &mut dyn Reporter) -> Resul
         Some(lock) => {
             let runner = runner::Runner::new(site, request, log, lock, judgement, order);
             let runner = runner.map_err(|source| RunError::Host {
-                what: format!("cannot prepare {} (free room, or make it writable)", site.plan.state_dir()),
+                what: format!(
+                    "cannot prepare {} (free room, or make it writable)",
+                    site.plan.state_dir()
+                ),
                 source,
             })?;
             runner.run(&mut teller)
@@ -181,12 +203,19 @@ fn enter(site: &Site) -> Result<Lock, RunError> {
     let work_dir = &site.plan.work_dir;
     let host = |source: io::Error| {
         let hint = match source.kind() {
-            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "it, or a folder above it, is a file: move that away, or choose another with -C",
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "it cannot be written to: choose another with -C",
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+                "it, or a folder above it, is a file: move that away, or choose another with -C"
+            }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                "it cannot be written to: choose another with -C"
+            }
             io::ErrorKind::StorageFull => "the disk is full: free room, then run again",
             _ => "choose another with -C",
         };
-        RunError::Host { what: format!("cannot use the work directory {work_dir} ({hint})"), source }
+        RunError::Host {
+            what: format!("cannot use the work directory {work_dir} ({hint})"),
+            source,
+        }
     };
     site.disk.make_dir(work_dir, 0o755).map_err(host)?;
     site.disk.make_dir(&state, 0o700).map_err(host)?;
@@ -196,23 +225,48 @@ fn enter(site: &Site) -> Result<Lock, RunError> {
     })
 }
 
-fn tell_judgement(site: &Site, request: &Request, judgement: &Judgement, order: &[TaskId], teller: &mut Teller) {
+fn tell_judgement(
+    site: &Site,
+    request: &Request,
+    judgement: &Judgement,
+    order: &[TaskId],
+    teller: &mut Teller,
+) {
     for notice in &judgement.notices {
         let (message, help) = (notice.message.clone(), notice.help.clone());
-        teller.tell(Event::Warning { code: notice.code, message, help });
+        teller.tell(Event::Warning {
+            code: notice.code,
+            message,
+            help,
+        });
     }
     let mut shown = order.to_vec();
     shown.sort_unstable();
     for id in shown {
-        let Some(judged) = judgement.tasks.get(&id) else { continue };
+        let Some(judged) = judgement.tasks.get(&id) else {
+            continue;
+        };
         if request.explain || judged.verdict != Verdict::Current {
             let task = site.graph.task(id).name.clone();
-            teller.tell(Event::Verdict { task, verdict: judged.verdict, why: judged.why.clone() });
+            teller.tell(Event::Verdict {
+                task,
+                verdict: judged.verdict,
+                why: judged.why.clone(),
+            });
         }
     }
-    let count = |wanted: &[Verdict]| judgement.tasks.values().filter(|j| wanted.contains(&j.verdict)).count();
+    let count = |wanted: &[Verdict]| {
+        judgement
+            .tasks
+            .values()
+            .filter(|j| wanted.contains(&j.verdict))
+            .count()
+    };
     let current = count(&[Verdict::Current, Verdict::Adopted]);
-    teller.tell(Event::Planned { stale: count(&[Verdict::Stale]), current });
+    teller.tell(Event::Planned {
+        stale: count(&[Verdict::Stale]),
+        current,
+    });
 }
 
 /// Passes events to the reporter with their time. A reader that went away ends no build.
@@ -224,7 +278,10 @@ pub struct Teller<'a> {
 impl<'a> Teller<'a> {
     /// Time starts now.
     pub fn new(reporter: &'a mut dyn Reporter) -> Self {
-        Self { reporter, began: Instant::now() }
+        Self {
+            reporter,
+            began: Instant::now(),
+        }
     }
 
     /// Tells one event.
@@ -248,17 +305,33 @@ fn lane(graph: &Graph, id: TaskId) -> Lane {
 
 /// Groups tasks that are left undone by the cluster, or task, they belong to.
 fn undone(site: &Site, judgement: &Judgement, order: &[TaskId]) -> Vec<Event> {
-    let mut groups: indexmap::IndexMap<(String, String, String), Vec<String>> = indexmap::IndexMap::new();
+    let mut groups: indexmap::IndexMap<(String, String, String), Vec<String>> =
+        indexmap::IndexMap::new();
     let mut order = order.to_vec();
     order.sort_unstable();
     for id in order {
         let task = site.graph.task(id);
-        let left = judgement.tasks.get(&id).is_some_and(|j| j.verdict == Verdict::Undone);
-        let Some(undone) = task.undone.as_ref().filter(|_| left) else { continue };
-        let owner = task.action.cluster().map_or(&task.name, |c| &site.plan.clusters[c].name);
+        let left = judgement
+            .tasks
+            .get(&id)
+            .is_some_and(|j| j.verdict == Verdict::Undone);
+        let Some(undone) = task.undone.as_ref().filter(|_| left) else {
+            continue;
+        };
+        let owner = task
+            .action
+            .cluster()
+            .map_or(&task.name, |c| &site.plan.clusters[c].name);
         let key = (owner.clone(), undone.why.clone(), undone.how.clone());
         groups.entry(key).or_default().push(task.name.clone());
     }
-    groups.into_iter().map(|((cluster, why, how), steps)| Event::Undone { cluster, steps, why, how }).collect()
+    groups
+        .into_iter()
+        .map(|((cluster, why, how), steps)| Event::Undone {
+            cluster,
+            steps,
+            why,
+            how,
+        })
+        .collect()
 }
-

@@ -12,8 +12,8 @@ use std::{
 };
 
 use camino::{Utf8Path, Utf8PathBuf};
-use zeroize::Zeroizing;
 use time::{OffsetDateTime, macros::format_description};
+use zeroize::Zeroizing;
 
 use crate::host::Disk;
 
@@ -48,7 +48,11 @@ impl Publisher {
     ///
     /// # Errors
     /// As of making the folders, with the path in the text.
-    pub fn open(disk: Arc<dyn Disk + Send + Sync>, state: &Utf8Path, now: OffsetDateTime) -> io::Result<Self> {
+    pub fn open(
+        disk: Arc<dyn Disk + Send + Sync>,
+        state: &Utf8Path,
+        now: OffsetDateTime,
+    ) -> io::Result<Self> {
         let stage = state.join("stage");
         let archive = state.join("archive");
         disk.make_dir(&stage, 0o700)?;
@@ -56,21 +60,40 @@ impl Publisher {
             disk.remove(&stage.join(name))?;
         }
         let device = disk.stat(&stage)?.map_or(0, |s| s.device);
-        let stamp = now.format(format_description!("[year][month][day]T[hour][minute][second]Z"));
+        let stamp = now.format(format_description!(
+            "[year][month][day]T[hour][minute][second]Z"
+        ));
         let stamp = stamp.unwrap_or_else(|_| now.unix_timestamp().to_string());
-        Ok(Self { disk, stage, archive, device, next: AtomicU64::new(0), swept: Mutex::default(), stamp })
+        Ok(Self {
+            disk,
+            stage,
+            archive,
+            device,
+            next: AtomicU64::new(0),
+            swept: Mutex::default(),
+            stamp,
+        })
     }
 
     /// Writes `bytes` aside for `to`. Its folder is made.
     ///
     /// # Errors
     /// As of writing; nothing of it is visible under `to`.
-    pub fn stage(&self, to: &Utf8Path, mode: u32, new_only: bool, bytes: &[u8]) -> io::Result<Staged> {
+    pub fn stage(
+        &self,
+        to: &Utf8Path,
+        mode: u32,
+        new_only: bool,
+        bytes: &[u8],
+    ) -> io::Result<Staged> {
         let dir = to.parent().unwrap_or(to);
         self.disk.make_dir(dir, 0o755)?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         // `/.` looks through a work directory that is a link.
-        let elsewhere = self.disk.stat(&dir.join("."))?.is_some_and(|s| s.device != self.device);
+        let elsewhere = self
+            .disk
+            .stat(&dir.join("."))?
+            .is_some_and(|s| s.device != self.device);
         let at = if elsewhere {
             self.sweep(dir)?;
             dir.join(format!("{BESIDE}{number}"))
@@ -78,7 +101,11 @@ impl Publisher {
             self.stage.join(number.to_string())
         };
         self.disk.create(&at, mode, bytes)?;
-        Ok(Staged { at, to: to.to_owned(), new_only })
+        Ok(Staged {
+            at,
+            to: to.to_owned(),
+            new_only,
+        })
     }
 
     /// Removes what an ended run staged beside its targets, once a folder and run.
@@ -86,7 +113,10 @@ impl Publisher {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         if swept.insert(dir.to_owned()) {
             let names = self.disk.list(dir)?;
-            names.iter().filter(|n| n.starts_with(BESIDE)).try_for_each(|n| self.disk.remove(&dir.join(n)))?;
+            names
+                .iter()
+                .filter(|n| n.starts_with(BESIDE))
+                .try_for_each(|n| self.disk.remove(&dir.join(n)))?;
         }
         Ok(())
     }
@@ -96,11 +126,19 @@ impl Publisher {
     /// # Errors
     /// As of the filesystems' syncs.
     pub fn sync(&self, staged: &[Staged]) -> io::Result<()> {
-        let Some(first) = staged.first() else { return Ok(()) };
+        let Some(first) = staged.first() else {
+            return Ok(());
+        };
         let beside = staged.iter().filter(|s| !s.at.starts_with(&self.stage));
-        beside.map(|s| s.at.as_path()).try_for_each(|at| self.disk.sync(at))?;
+        beside
+            .map(|s| s.at.as_path())
+            .try_for_each(|at| self.disk.sync(at))?;
         if staged.iter().any(|s| s.at.starts_with(&self.stage)) {
-            self.disk.sync(if first.at.starts_with(&self.stage) { &first.at } else { &self.stage })?;
+            self.disk.sync(if first.at.starts_with(&self.stage) {
+                &first.at
+            } else {
+                &self.stage
+            })?;
         }
         Ok(())
     }
@@ -128,7 +166,9 @@ impl Publisher {
     /// # Errors
     /// As of the system.
     pub fn keep(&self, path: &Utf8Path, name: &str) -> io::Result<bool> {
-        let Some(stat) = self.disk.stat(path)? else { return Ok(false) };
+        let Some(stat) = self.disk.stat(path)? else {
+            return Ok(false);
+        };
         let to = self.archive_name(name)?;
         match self.disk.link(path, &to) {
             Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
@@ -148,7 +188,11 @@ impl Publisher {
         self.disk.make_dir(&self.archive, 0o700)?;
         let flat = name.replace('/', "-");
         for n in 0u32.. {
-            let again = if n == 0 { String::new() } else { format!("-{n}") };
+            let again = if n == 0 {
+                String::new()
+            } else {
+                format!("-{n}")
+            };
             let to = self.archive.join(format!("{}{again}-{flat}", self.stamp));
             if self.disk.stat(&to)?.is_none() {
                 return Ok(to);

@@ -24,20 +24,31 @@ impl Recipe {
         match (task.action, &plan.root) {
             (Action::Key(Owner::Root), RootCa::Made(spec)) => recipe.put("key", spec.key.name()),
             (Action::RootCert, RootCa::Made(spec)) => recipe.certificate(spec),
-            (Action::Key(Owner::Cluster(c)), _) => recipe.put("key", plan.clusters[c].ca.key.name()),
+            (Action::Key(Owner::Cluster(c)), _) => {
+                recipe.put("key", plan.clusters[c].ca.key.name())
+            }
             (Action::CaCert(c), _) => {
                 let cluster = &plan.clusters[c];
                 recipe.certificate(&cluster.ca);
                 recipe.put("locality", &cluster.name);
             }
-            (Action::Chain(c), _) => recipe.put("chain", match plan.clusters[c].ca.chain {
-                ChainForm::WithoutRoot => "without-root",
-                ChainForm::WithRoot => "with-root",
-            }),
+            (Action::Chain(c), _) => recipe.put(
+                "chain",
+                match plan.clusters[c].ca.chain {
+                    ChainForm::WithoutRoot => "without-root",
+                    ChainForm::WithRoot => "with-root",
+                },
+            ),
             (Action::Command(t), _) => {
                 let user = &plan.tasks[t];
                 recipe.put("run", &format!("{:?}", user.run));
-                recipe.put("dir", user.dir.strip_prefix(&plan.dir).unwrap_or(&user.dir).as_str());
+                recipe.put(
+                    "dir",
+                    user.dir
+                        .strip_prefix(&plan.dir)
+                        .unwrap_or(&user.dir)
+                        .as_str(),
+                );
                 for (name, value) in &user.env {
                     // A value may be a secret: its digest tells a change just as well.
                     recipe.put(&format!("env {name}"), &hex_text(&digest(value.as_bytes())));
@@ -70,7 +81,9 @@ impl Recipe {
             match old.0.get(name) {
                 Some(before) if before == value => {}
                 Some(_) if name.starts_with("env ") => changes.push(format!("{name} changed")),
-                Some(before) => changes.push(format!("{name} {} → {}", shown(before), shown(value))),
+                Some(before) => {
+                    changes.push(format!("{name} {} → {}", shown(before), shown(value)))
+                }
                 None => changes.push(format!("{name} is new")),
             }
         }

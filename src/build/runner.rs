@@ -34,9 +34,22 @@ const GROUP: usize = 1024;
 const GROUP_AGE: Duration = Duration::from_secs(1);
 
 /// What a dry run says would happen: nothing is done.
-pub fn rehearse(site: &Site, judgement: &Judgement, order: &[TaskId], teller: &mut Teller) -> Summary {
-    super::undone(site, judgement, order).into_iter().for_each(|event| teller.tell(event));
-    let count = |verdict| judgement.tasks.values().filter(|j| j.verdict == verdict).count();
+pub fn rehearse(
+    site: &Site,
+    judgement: &Judgement,
+    order: &[TaskId],
+    teller: &mut Teller,
+) -> Summary {
+    super::undone(site, judgement, order)
+        .into_iter()
+        .for_each(|event| teller.tell(event));
+    let count = |verdict| {
+        judgement
+            .tasks
+            .values()
+            .filter(|j| j.verdict == verdict)
+            .count()
+    };
     let obstacles = judgement.tasks.values().any(|j| j.obstacle.is_some());
     let refused = count(Verdict::Refused);
     Summary {
@@ -73,17 +86,44 @@ pub struct Runner {
 
 impl Runner {
     /// Takes the lock and the log over from whoever judged.
-    pub fn new(site: &Site, request: &Request, log: Log, lock: Lock, judgement: Judgement, order: Vec<TaskId>) -> Result<Self, std::io::Error> {
+    pub fn new(
+        site: &Site,
+        request: &Request,
+        log: Log,
+        lock: Lock,
+        judgement: Judgement,
+        order: Vec<TaskId>,
+    ) -> Result<Self, std::io::Error> {
         let undone = super::undone(site, &judgement, &order);
         let state = site.plan.state_dir();
         let publisher = Publisher::open(site.disk.clone(), &state, site.clock.now())?;
         let Judgement { tasks, seen, .. } = judgement;
         // A CA brought along that a task makes anew in this run is loaded when it is there.
         let stale = |id: &TaskId| tasks.get(id).is_some_and(|j| j.verdict == Verdict::Stale);
-        let anchor = order.iter().map(|id| site.graph.task(*id)).find(|t| t.action == Action::Anchor);
-        let remade = anchor.is_some_and(|t| t.inputs.iter().filter_map(|f| site.graph.file_at(*f).producer).any(|p| stale(&p)));
-        let trust = site.given.clone().filter(|_| !remade).map(Trust::given).unwrap_or_default();
-        let shared = Shared { site: site.clone(), lock, publisher, trust, made: Mutex::default(), judged: tasks };
+        let anchor = order
+            .iter()
+            .map(|id| site.graph.task(*id))
+            .find(|t| t.action == Action::Anchor);
+        let remade = anchor.is_some_and(|t| {
+            t.inputs
+                .iter()
+                .filter_map(|f| site.graph.file_at(*f).producer)
+                .any(|p| stale(&p))
+        });
+        let trust = site
+            .given
+            .clone()
+            .filter(|_| !remade)
+            .map(Trust::given)
+            .unwrap_or_default();
+        let shared = Shared {
+            site: site.clone(),
+            lock,
+            publisher,
+            trust,
+            made: Mutex::default(),
+            judged: tasks,
+        };
         Ok(Self {
             shared: Arc::new(shared),
             keep_going: request.keep_going,
@@ -103,13 +143,28 @@ impl Runner {
 
     /// Runs to the end, or to an interrupt.
     pub fn run(mut self, teller: &mut Teller) -> Summary {
-        let verdicts = |wanted: &[Verdict]| self.shared.judged.values().filter(|j| wanted.contains(&j.verdict)).count();
+        let verdicts = |wanted: &[Verdict]| {
+            self.shared
+                .judged
+                .values()
+                .filter(|j| wanted.contains(&j.verdict))
+                .count()
+        };
         self.summary.current = verdicts(&[Verdict::Current, Verdict::Adopted]);
         self.summary.undone = verdicts(&[Verdict::Undone]);
         self.summary.refused = verdicts(&[Verdict::Refused]);
         self.summary.blocked = verdicts(&[Verdict::Blocked]);
-        let stale: Vec<_> = self.order.iter().copied().filter(|id| self.judged(*id).verdict == Verdict::Stale).collect();
-        let obstacles: Vec<_> = stale.iter().copied().filter(|id| self.judged(*id).obstacle.is_some()).collect();
+        let stale: Vec<_> = self
+            .order
+            .iter()
+            .copied()
+            .filter(|id| self.judged(*id).verdict == Verdict::Stale)
+            .collect();
+        let obstacles: Vec<_> = stale
+            .iter()
+            .copied()
+            .filter(|id| self.judged(*id).obstacle.is_some())
+            .collect();
 
         if !self.keep_going && (self.summary.refused > 0 || !obstacles.is_empty()) {
             // Told before anything is touched, so that the user decides on the whole.
@@ -123,12 +178,23 @@ impl Runner {
             self.work(&stale, teller);
             self.finish(teller);
         }
-        std::mem::take(&mut self.undone).into_iter().for_each(|event| teller.tell(event));
-        self.summary.interrupted = self.shared.site.interrupt.received().map(|signal| match signal {
-            signal_hook::consts::SIGTERM => "SIGTERM",
-            _ => "SIGINT",
-        });
-        self.summary.exit_code = match (&self.summary.interrupted, self.summary.failed, self.summary.refused) {
+        std::mem::take(&mut self.undone)
+            .into_iter()
+            .for_each(|event| teller.tell(event));
+        self.summary.interrupted =
+            self.shared
+                .site
+                .interrupt
+                .received()
+                .map(|signal| match signal {
+                    signal_hook::consts::SIGTERM => "SIGTERM",
+                    _ => "SIGINT",
+                });
+        self.summary.exit_code = match (
+            &self.summary.interrupted,
+            self.summary.failed,
+            self.summary.refused,
+        ) {
             (Some("SIGTERM"), ..) => 143,
             (Some(_), ..) => 130,
             (None, 1.., _) => 1,
@@ -155,15 +221,20 @@ impl Runner {
         let shared = self.shared.clone();
         for (&id, judged) in &shared.judged {
             if matches!(judged.verdict, Verdict::Current | Verdict::Adopted)
-                && let Some(record) = judged.record.clone() {
-                    self.log.put_task(self.name(id).to_owned().as_str(), record);
-                }
+                && let Some(record) = judged.record.clone()
+            {
+                self.log.put_task(self.name(id).to_owned().as_str(), record);
+            }
             if judged.narrow && matches!(judged.verdict, Verdict::Current | Verdict::Adopted) {
                 self.narrow(id, teller);
             }
         }
         if let Err(cause) = self.flush_log() {
-            teller.tell(Event::Warning { code: "log-unwritten", message: cause, help: String::new() });
+            teller.tell(Event::Warning {
+                code: "log-unwritten",
+                message: cause,
+                help: String::new(),
+            });
         }
     }
 
@@ -171,17 +242,41 @@ impl Runner {
         let task = self.shared.site.graph.task(id);
         let file = self.shared.site.graph.file_at(task.outputs[0]);
         let disk = &self.shared.site.disk;
-        let done = disk.set_mode(&file.path, 0o600).and_then(|()| disk.stat(&file.path));
+        let done = disk
+            .set_mode(&file.path, 0o600)
+            .and_then(|()| disk.stat(&file.path));
         let (message, help) = match done {
             Ok(stat) => {
                 if let (Some(stat), Some(old)) = (stat, self.log.file(&file.name).cloned()) {
-                    self.log.put_file(&file.name, FileRecord { identity: stat.identity, ..old });
+                    self.log.put_file(
+                        &file.name,
+                        FileRecord {
+                            identity: stat.identity,
+                            ..old
+                        },
+                    );
                 }
-                (format!("others could read {}; it is now its owner's alone (0600)", file.name), "if somebody may have read it, replace it with --allow rekey".to_owned())
+                (
+                    format!(
+                        "others could read {}; it is now its owner's alone (0600)",
+                        file.name
+                    ),
+                    "if somebody may have read it, replace it with --allow rekey".to_owned(),
+                )
             }
-            Err(e) => (format!("others can read {}, and its mode cannot be changed: {e}", file.path), format!("chmod 600 {}", file.path)),
+            Err(e) => (
+                format!(
+                    "others can read {}, and its mode cannot be changed: {e}",
+                    file.path
+                ),
+                format!("chmod 600 {}", file.path),
+            ),
         };
-        teller.tell(Event::Warning { code: "key-open", message, help });
+        teller.tell(Event::Warning {
+            code: "key-open",
+            message,
+            help,
+        });
     }
 
     // ---- the loop
@@ -191,7 +286,13 @@ impl Runner {
             return;
         }
         let graph = self.shared.site.graph.clone();
-        let mut scheduler = Scheduler::new(&graph, stale, |id| lane(&graph, id), self.jobs, self.cluster_jobs);
+        let mut scheduler = Scheduler::new(
+            &graph,
+            stale,
+            |id| lane(&graph, id),
+            self.jobs,
+            self.cluster_jobs,
+        );
         // What no tool or context can reach fails before anything runs; its files are built all the same.
         for (id, cause) in steps::preflight(&self.shared.site, stale) {
             let blocked = scheduler.failed(id);
@@ -216,7 +317,9 @@ impl Runner {
                 crew.ended(message.task);
                 self.receive_one(message, &mut scheduler, teller);
             }
-            if self.waiting.len() >= GROUP || self.waiting_since.is_some_and(|t| t.elapsed() >= GROUP_AGE) {
+            if self.waiting.len() >= GROUP
+                || self.waiting_since.is_some_and(|t| t.elapsed() >= GROUP_AGE)
+            {
                 self.publish(&mut scheduler, teller);
             }
         }
@@ -230,10 +333,17 @@ impl Runner {
     }
 
     fn receive_one(&mut self, message: Message, scheduler: &mut Scheduler, teller: &mut Teller) {
-        let Message { task: id, took, result } = message;
+        let Message {
+            task: id,
+            took,
+            result,
+        } = message;
         match result {
             Err(failure) => self.task_failed(id, failure, scheduler, teller),
             Ok(Done::File(product)) => {
+                teller.tell(Event::TaskMade {
+                    task: self.name(id).to_owned(),
+                });
                 self.waiting.push((id, product, took));
                 self.waiting_since.get_or_insert_with(Instant::now);
                 scheduler.done(id);
@@ -241,10 +351,22 @@ impl Runner {
             Ok(Done::Command { output, started }) => {
                 let task = self.name(id).to_owned();
                 if !output.is_empty() {
-                    teller.tell(Event::Output { task: task.clone(), text: output });
+                    teller.tell(Event::Output {
+                        task: task.clone(),
+                        text: output,
+                    });
                 }
                 let recipe = Recipe::of(&self.shared.site.plan, self.shared.site.graph.task(id));
-                self.log.put_task(&task, TaskRecord { made: true, output: None, inputs: vec![], recipe, started });
+                self.log.put_task(
+                    &task,
+                    TaskRecord {
+                        made: true,
+                        output: None,
+                        inputs: vec![],
+                        recipe,
+                        started,
+                    },
+                );
                 match self.flush_log() {
                     Ok(()) => {
                         self.finished(id, true, String::new(), took, teller);
@@ -260,7 +382,13 @@ impl Runner {
         }
     }
 
-    fn start(&mut self, id: TaskId, crew: &mut Crew, scheduler: &mut Scheduler, teller: &mut Teller) -> Result<(), Failure> {
+    fn start(
+        &mut self,
+        id: TaskId,
+        crew: &mut Crew,
+        scheduler: &mut Scheduler,
+        teller: &mut Teller,
+    ) -> Result<(), Failure> {
         let graph = self.shared.site.graph.clone();
         let task = graph.task(id);
         if let Some(obstacle) = &self.judged(id).obstacle {
@@ -278,15 +406,28 @@ impl Runner {
         if let Action::Command(_) = task.action {
             self.log.put_start(&task.name);
             self.flush_log()?;
-            began_at = self.log.written_at().map_err(|e| format!("cannot look at the build log: {e}"))?;
+            began_at = self
+                .log
+                .written_at()
+                .map_err(|e| format!("cannot look at the build log: {e}"))?;
         }
         let doing = doing(task.action, &task.name);
-        teller.tell(Event::TaskStarted { task: task.name.clone(), doing });
+        teller.tell(Event::TaskStarted {
+            task: task.name.clone(),
+            doing,
+        });
         crew.give(id, lane(&graph, id), began_at, child);
         Ok(())
     }
 
-    fn finished(&mut self, id: TaskId, changed: bool, did: String, took: Duration, teller: &mut Teller) {
+    fn finished(
+        &mut self,
+        id: TaskId,
+        changed: bool,
+        did: String,
+        took: Duration,
+        teller: &mut Teller,
+    ) {
         if changed {
             self.summary.ran += 1;
             self.changed = true;
@@ -294,10 +435,21 @@ impl Runner {
             self.summary.current += 1;
         }
         let millis = took.as_millis() as u64;
-        teller.tell(Event::TaskFinished { task: self.name(id).to_owned(), changed, did, millis });
+        teller.tell(Event::TaskFinished {
+            task: self.name(id).to_owned(),
+            changed,
+            did,
+            millis,
+        });
     }
 
-    fn task_failed(&mut self, id: TaskId, failure: Failure, scheduler: &mut Scheduler, teller: &mut Teller) {
+    fn task_failed(
+        &mut self,
+        id: TaskId,
+        failure: Failure,
+        scheduler: &mut Scheduler,
+        teller: &mut Teller,
+    ) {
         self.broken.insert(id);
         let blocked = scheduler.failed(id);
         self.tell_failure(id, failure, blocked, teller);
@@ -306,22 +458,38 @@ impl Runner {
         }
     }
 
-    fn tell_failure(&mut self, id: TaskId, failure: Failure, blocked: Vec<TaskId>, teller: &mut Teller) {
+    fn tell_failure(
+        &mut self,
+        id: TaskId,
+        failure: Failure,
+        blocked: Vec<TaskId>,
+        teller: &mut Teller,
+    ) {
         if failure.refused {
             self.summary.refused += 1;
         } else {
             self.summary.failed += 1;
         }
         self.summary.blocked += blocked.len();
-        let blocked = blocked.into_iter().map(|b| self.name(b).to_owned()).collect();
-        teller.tell(Event::TaskFailed { task: self.name(id).to_owned(), cause: failure.cause, stderr: failure.stderr, blocked });
+        let blocked = blocked
+            .into_iter()
+            .map(|b| self.name(b).to_owned())
+            .collect();
+        teller.tell(Event::TaskFailed {
+            task: self.name(id).to_owned(),
+            cause: failure.cause,
+            stderr: failure.stderr,
+            blocked,
+        });
     }
 
     // ---- publishing
 
     fn flush_log(&mut self) -> Result<(), String> {
         let archive = |name: &str| self.shared.publisher.archive_name(name);
-        self.log.flush(&archive).map_err(|e| format!("cannot write the build log: {e}"))
+        self.log
+            .flush(&archive)
+            .map_err(|e| format!("cannot write the build log: {e}"))
     }
 
     /// Gives every staged file its name, in the order in which they were made.
@@ -343,9 +511,23 @@ impl Runner {
         }
         let (staged, rest): (Vec<_>, Vec<_>) = group
             .into_iter()
-            .map(|(id, Product { staged, digest, facts, inputs }, took)| (staged, (id, digest, facts, inputs, took)))
+            .map(
+                |(
+                    id,
+                    Product {
+                        staged,
+                        digest,
+                        facts,
+                        inputs,
+                    },
+                    took,
+                )| (staged, (id, digest, facts, inputs, took)),
+            )
             .unzip();
-        let ready = shared.publisher.sync(&staged).map_err(|e| format!("cannot make the new files durable: {e}"));
+        let ready = shared
+            .publisher
+            .sync(&staged)
+            .map_err(|e| format!("cannot make the new files durable: {e}"));
         let ready = ready.and_then(|()| self.flush_log());
         for (staged, (id, digest, facts, inputs, took)) in staged.into_iter().zip(rest) {
             let lost = graph.before(id).find(|b| self.broken.contains(b));
@@ -359,29 +541,67 @@ impl Runner {
                 Err(cause) => self.task_failed(id, cause.into(), scheduler, teller),
             }
             let output = graph.task(id).outputs[0];
-            shared.made.lock().unwrap_or_else(PoisonError::into_inner).remove(&output);
+            shared
+                .made
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&output);
         }
         if let Err(message) = self.flush_log() {
             let help = "what was built is judged by its content next time".to_owned();
-            teller.tell(Event::Warning { code: "log-unwritten", message, help });
+            teller.tell(Event::Warning {
+                code: "log-unwritten",
+                message,
+                help,
+            });
         }
     }
 
-    fn publish_one(&mut self, id: TaskId, staged: &Staged, digest: Digest, facts: Facts, inputs: Vec<Digest>) -> Result<(), String> {
-        let Site { plan, graph, disk, .. } = &self.shared.site;
+    fn publish_one(
+        &mut self,
+        id: TaskId,
+        staged: &Staged,
+        digest: Digest,
+        facts: Facts,
+        inputs: Vec<Digest>,
+    ) -> Result<(), String> {
+        let Site {
+            plan, graph, disk, ..
+        } = &self.shared.site;
         let task = graph.task(id);
-        let archive = self.shared.judged[&id].archive.then_some(task.name.as_str());
+        let archive = self.shared.judged[&id]
+            .archive
+            .then_some(task.name.as_str());
         let text = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => format!("{} appeared while it was being made; a key is never overwritten: look where it came from, then run again", staged.to),
+            std::io::ErrorKind::AlreadyExists => format!(
+                "{} appeared while it was being made; a key is never overwritten: look where it came from, then run again",
+                staged.to
+            ),
             _ => format!("cannot write {}: {e}", staged.to),
         };
-        self.shared.publisher.publish(staged, archive).map_err(text)?;
+        self.shared
+            .publisher
+            .publish(staged, archive)
+            .map_err(text)?;
         let stat = disk.stat(&staged.to).map_err(text)?;
         let recipe = Recipe::of(plan, task);
         if let Some(stat) = stat {
-            self.log.put_file(&task.name, FileRecord { identity: stat.identity, digest, facts });
+            self.log.put_file(
+                &task.name,
+                FileRecord {
+                    identity: stat.identity,
+                    digest,
+                    facts,
+                },
+            );
         }
-        let record = TaskRecord { made: true, output: Some(digest), inputs, recipe, started: 0 };
+        let record = TaskRecord {
+            made: true,
+            output: Some(digest),
+            inputs,
+            recipe,
+            started: 0,
+        };
         self.log.put_task(&task.name, record);
         Ok(())
     }
@@ -390,7 +610,10 @@ impl Runner {
         let shared = self.shared.clone();
         let written = self.flush_log().and_then(|()| {
             if self.changed {
-                shared.publisher.sync_names().map_err(|e| format!("cannot make the new names durable: {e}"))?;
+                shared
+                    .publisher
+                    .sync_names()
+                    .map_err(|e| format!("cannot make the new names durable: {e}"))?;
                 let compacted = self.log.compact(shared.publisher.stage_dir());
                 compacted.map_err(|e| format!("cannot write the build log anew: {e}"))?;
             }
@@ -398,7 +621,11 @@ impl Runner {
         });
         if let Err(message) = written {
             let help = "what was built is judged by its content next time".to_owned();
-            teller.tell(Event::Warning { code: "log-unwritten", message, help });
+            teller.tell(Event::Warning {
+                code: "log-unwritten",
+                message,
+                help,
+            });
         }
     }
 }

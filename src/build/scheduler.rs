@@ -59,13 +59,32 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// `order` holds the tasks that need doing, each after all that it needs; tasks outside it are done.
-    pub fn new(graph: &Graph, order: &[TaskId], lane: impl Fn(TaskId) -> Lane, jobs: usize, cluster_jobs: usize) -> Self {
+    pub fn new(
+        graph: &Graph,
+        order: &[TaskId],
+        lane: impl Fn(TaskId) -> Lane,
+        jobs: usize,
+        cluster_jobs: usize,
+    ) -> Self {
         let mut entries: HashMap<_, _> = order
             .iter()
-            .map(|id| (*id, Entry { state: State::Waiting, lane: lane(*id), missing: 0, dependents: Vec::new() }))
+            .map(|id| {
+                (
+                    *id,
+                    Entry {
+                        state: State::Waiting,
+                        lane: lane(*id),
+                        missing: 0,
+                        dependents: Vec::new(),
+                    },
+                )
+            })
             .collect();
         for &id in order {
-            let mut before: Vec<_> = graph.before(id).filter(|b| entries.contains_key(b)).collect();
+            let mut before: Vec<_> = graph
+                .before(id)
+                .filter(|b| entries.contains_key(b))
+                .collect();
             before.sort_unstable();
             before.dedup();
             for needed in &before {
@@ -79,7 +98,14 @@ impl Scheduler {
         }
         let limits = [jobs.max(1), cluster_jobs.max(1)];
         let open = order.len();
-        let mut scheduler = Self { entries, ready: Default::default(), running: [0; 2], limits, open, stopped: false };
+        let mut scheduler = Self {
+            entries,
+            ready: Default::default(),
+            running: [0; 2],
+            limits,
+            open,
+            stopped: false,
+        };
         for &id in order {
             if scheduler.entries[&id].missing == 0 {
                 scheduler.set(id, State::Ready);
@@ -89,7 +115,9 @@ impl Scheduler {
     }
 
     fn set(&mut self, id: TaskId, state: State) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
         let lane = entry.lane as usize;
         let before = std::mem::replace(&mut entry.state, state);
         match before {
@@ -111,7 +139,8 @@ impl Scheduler {
         if self.stopped {
             return None;
         }
-        let lane = (0..2).find(|l| self.running[*l] < self.limits[*l] && !self.ready[*l].is_empty())?;
+        let lane =
+            (0..2).find(|l| self.running[*l] < self.limits[*l] && !self.ready[*l].is_empty())?;
         let id = self.ready[lane].pop_front()?;
         self.set(id, State::Running);
         Some(id)
@@ -120,9 +149,15 @@ impl Scheduler {
     /// A task succeeded: what it was the last to hold back may start.
     pub fn done(&mut self, id: TaskId) {
         self.set(id, State::Done);
-        let dependents = self.entries.get(&id).map(|e| e.dependents.clone()).unwrap_or_default();
+        let dependents = self
+            .entries
+            .get(&id)
+            .map(|e| e.dependents.clone())
+            .unwrap_or_default();
         for next in dependents {
-            let Some(entry) = self.entries.get_mut(&next) else { continue };
+            let Some(entry) = self.entries.get_mut(&next) else {
+                continue;
+            };
             entry.missing -= 1;
             if entry.missing == 0 && entry.state == State::Waiting {
                 self.set(next, State::Ready);
@@ -136,9 +171,17 @@ impl Scheduler {
         let mut blocked = Vec::new();
         let mut stack = vec![id];
         while let Some(task) = stack.pop() {
-            let dependents = self.entries.get(&task).map(|e| e.dependents.clone()).unwrap_or_default();
+            let dependents = self
+                .entries
+                .get(&task)
+                .map(|e| e.dependents.clone())
+                .unwrap_or_default();
             for next in dependents {
-                if self.entries.get(&next).is_some_and(|e| e.state == State::Waiting) {
+                if self
+                    .entries
+                    .get(&next)
+                    .is_some_and(|e| e.state == State::Waiting)
+                {
                     self.set(next, State::Blocked);
                     blocked.push(next);
                     stack.push(next);

@@ -31,27 +31,54 @@ pub(super) fn preflight(site: &Site, tasks: &[TaskId]) -> Vec<(TaskId, String)> 
     let mut firsts: Vec<(usize, TaskId)> = Vec::new();
     for &id in tasks {
         if let Action::Step(cluster, _) = site.graph.task(id).action
-            && !firsts.iter().any(|(c, _)| *c == cluster) {
-                firsts.push((cluster, id));
-            }
+            && !firsts.iter().any(|(c, _)| *c == cluster)
+        {
+            firsts.push((cluster, id));
+        }
     }
     let plan = &site.plan;
-    let targets: Vec<_> = firsts.iter().filter_map(|(c, _)| Target::new(&plan.mesh, &plan.clusters[*c])).collect();
+    let targets: Vec<_> = firsts
+        .iter()
+        .filter_map(|(c, _)| Target::new(&plan.mesh, &plan.clusters[*c]))
+        .collect();
     let path = path_variable();
     let found = |program: &str| process::path_lookup(program, &path).is_some();
     let mut run = |command: &Command| process::run(command, &site.interrupt, &mut |_| {});
     let absent = cluster::preflight(&targets, &site.tools, &found, &mut run);
-    let task_of = |name: &str| firsts.iter().find(|(c, _)| plan.clusters[*c].name == name).map(|(_, id)| *id);
-    absent.into_iter().filter_map(|a| Some((task_of(&a.cluster)?, format!("{}: {}", a.why, a.how)))).collect()
+    let task_of = |name: &str| {
+        firsts
+            .iter()
+            .find(|(c, _)| plan.clusters[*c].name == name)
+            .map(|(_, id)| *id)
+    };
+    absent
+        .into_iter()
+        .filter_map(|a| Some((task_of(&a.cluster)?, format!("{}: {}", a.why, a.how))))
+        .collect()
 }
 
 /// Takes a cluster one step further.
-pub(super) fn run(shared: &Shared, id: TaskId, cluster: usize, step: Step) -> Result<StepDone, Failure> {
-    let Site { plan, graph, tools, interrupt, .. } = &shared.site;
+pub(super) fn run(
+    shared: &Shared,
+    id: TaskId,
+    cluster: usize,
+    step: Step,
+) -> Result<StepDone, Failure> {
+    let Site {
+        plan,
+        graph,
+        tools,
+        interrupt,
+        ..
+    } = &shared.site;
     let task = graph.task(id);
     let target = Target::new(&plan.mesh, &plan.clusters[cluster]);
     let target = target.ok_or_else(|| Failure::from("its cluster has no context".to_owned()))?;
-    let files: Vec<_> = task.inputs.iter().map(|f| shared.read(*f)).collect::<Result<_, _>>()?;
+    let files: Vec<_> = task
+        .inputs
+        .iter()
+        .map(|f| shared.read(*f))
+        .collect::<Result<_, _>>()?;
     let wanted = match step {
         Step::Namespace => Wanted::Namespace,
         Step::Secret => Wanted::Secret(Cacerts {
@@ -60,8 +87,13 @@ pub(super) fn run(shared: &Shared, id: TaskId, cluster: usize, step: Step) -> Re
             cert_chain: &files[2],
             root_cert: &files[3],
         }),
-        Step::Install => Wanted::Install { file: &graph.file_at(task.inputs[0]).path, yaml: &files[0] },
-        Step::Ready => Wanted::Ready { root_cert: &files[0] },
+        Step::Install => Wanted::Install {
+            file: &graph.file_at(task.inputs[0]).path,
+            yaml: &files[0],
+        },
+        Step::Ready => Wanted::Ready {
+            root_cert: &files[0],
+        },
     };
     let mut hands = Hands {
         run: &mut |command| child(shared, &task.name, command),
@@ -73,8 +105,15 @@ pub(super) fn run(shared: &Shared, id: TaskId, cluster: usize, step: Step) -> Re
         },
     };
     match cluster::perform(&wanted, &target, tools, &mut hands) {
-        Ok(outcome) => Ok(StepDone { changed: outcome.changed, did: outcome.did }),
-        Err(e) => Err(Failure { refused: e.kind == Kind::Refused, cause: e.cause, stderr: e.stderr }),
+        Ok(outcome) => Ok(StepDone {
+            changed: outcome.changed,
+            did: outcome.did,
+        }),
+        Err(e) => Err(Failure {
+            refused: e.kind == Kind::Refused,
+            cause: e.cause,
+            stderr: e.stderr,
+        }),
     }
 }
 

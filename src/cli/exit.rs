@@ -29,17 +29,29 @@ pub struct Failure {
 impl Failure {
     /// A mistake on the command line.
     pub fn usage(text: String) -> Self {
-        Self { code: USAGE, text: format!("meshplan: {text}\n"), data: false }
+        Self {
+            code: USAGE,
+            text: format!("meshplan: {text}\n"),
+            data: false,
+        }
     }
 
     /// Something on this machine failed.
     pub fn task(text: String) -> Self {
-        Self { code: TASK, text: format!("meshplan: {text}\n"), data: false }
+        Self {
+            code: TASK,
+            text: format!("meshplan: {text}\n"),
+            data: false,
+        }
     }
 
     /// Problems of a plan, drawn.
     pub fn plan(text: String, data: bool) -> Self {
-        Self { code: PLAN, text, data }
+        Self {
+            code: PLAN,
+            text,
+            data,
+        }
     }
 
     /// A run that did not begin.
@@ -51,9 +63,21 @@ impl Failure {
         };
         let message = error.to_string();
         if json {
-            Self { code, text: Event::Error { message, exit_code: code }.to_json_line(), data: true }
+            Self {
+                code,
+                text: Event::Error {
+                    message,
+                    exit_code: code,
+                }
+                .to_json_line(),
+                data: true,
+            }
         } else {
-            Self { code, text: format!("meshplan: {message}\n"), data: false }
+            Self {
+                code,
+                text: format!("meshplan: {message}\n"),
+                data: false,
+            }
         }
     }
 

@@ -18,10 +18,14 @@ use crate::{
     build::{
         self, Site,
         clean::{CleanRequest, Cleaned, clean},
-        freshness, log::Log,
+        freshness,
+        log::Log,
     },
     graph::{self, Graph, draw},
-    host::{Clock, RealDisk, SystemClock, Terminal, environment, process::{self, Interrupt}},
+    host::{
+        Clock, RealDisk, SystemClock, Terminal, environment,
+        process::{self, Interrupt},
+    },
     plan::{
         self,
         model::Plan,
@@ -70,10 +74,15 @@ struct Words {
 
 /// Targets and NAME=VALUE, in any order, as make takes them.
 fn words(words: &[String]) -> Words {
-    let mut split = Words { targets: Vec::new(), assignments: Vec::new() };
+    let mut split = Words {
+        targets: Vec::new(),
+        assignments: Vec::new(),
+    };
     for word in words {
         match word.split_once('=') {
-            Some((name, value)) if is_variable(name) => split.assignments.push((name.to_owned(), value.to_owned())),
+            Some((name, value)) if is_variable(name) => {
+                split.assignments.push((name.to_owned(), value.to_owned()))
+            }
             _ => split.targets.push(word.clone()),
         }
     }
@@ -82,7 +91,10 @@ fn words(words: &[String]) -> Words {
 
 fn is_variable(name: &str) -> bool {
     let mut chars = name.chars();
-    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_') && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+    chars
+        .next()
+        .is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 struct Read {
@@ -108,12 +120,22 @@ impl Talk {
             Color::Always => true,
             Color::Never => false,
         };
-        Self { style: Style { color, width: terminal.width }, json, terminal: Terminal { color, ..terminal } }
+        Self {
+            style: Style {
+                color,
+                width: terminal.width,
+            },
+            json,
+            terminal: Terminal { color, ..terminal },
+        }
     }
 
     fn problems(&self, problems: &Problems) -> String {
         if self.json {
-            Event::Problems { problems: problems.to_json() }.to_json_line()
+            Event::Problems {
+                problems: problems.to_json(),
+            }
+            .to_json_line()
         } else {
             problems.render(self.style)
         }
@@ -121,9 +143,14 @@ impl Talk {
 }
 
 fn read(args: &PlanArgs, text: &[String], talk: &Talk) -> Result<Read, Failure> {
-    let Words { targets, assignments } = words(text);
-    let cwd = std::env::current_dir().map_err(|e| Failure::usage(format!("cannot tell the current folder: {e}")))?;
-    let cwd = Utf8PathBuf::try_from(cwd).map_err(|e| Failure::usage(format!("the current folder's name is not UTF-8: {e}")))?;
+    let Words {
+        targets,
+        assignments,
+    } = words(text);
+    let cwd = std::env::current_dir()
+        .map_err(|e| Failure::usage(format!("cannot tell the current folder: {e}")))?;
+    let cwd = Utf8PathBuf::try_from(cwd)
+        .map_err(|e| Failure::usage(format!("the current folder's name is not UTF-8: {e}")))?;
     let request = plan::Request {
         file: &args.plan,
         cwd: &cwd,
@@ -133,13 +160,33 @@ fn read(args: &PlanArgs, text: &[String], talk: &Talk) -> Result<Read, Failure> 
     let wrong = |problems: Problems| Failure::plan(talk.problems(&problems), talk.json);
     let plan::Loaded { plan, warnings } = plan::load(&request, &RealDisk).map_err(wrong)?;
     let graph = graph::lower(&plan).map_err(wrong)?;
-    let given = crate::action::given(&plan, &RealDisk, SystemClock.now(), &|path| graph.is_made(path)).map_err(wrong)?;
-    let warnings = Problems { list: warnings, sources: plan.sources.clone() };
-    Ok(Read { plan, graph, given: given.map(Arc::new), warnings, cwd, targets })
+    let given = crate::action::given(&plan, &RealDisk, SystemClock.now(), &|path| {
+        graph.is_made(path)
+    })
+    .map_err(wrong)?;
+    let warnings = Problems {
+        list: warnings,
+        sources: plan.sources.clone(),
+    };
+    Ok(Read {
+        plan,
+        graph,
+        given: given.map(Arc::new),
+        warnings,
+        cwd,
+        targets,
+    })
 }
 
 fn site(read: Read) -> (Site, Utf8PathBuf, Vec<String>) {
-    let Read { plan, graph, given, cwd, targets, .. } = read;
+    let Read {
+        plan,
+        graph,
+        given,
+        cwd,
+        targets,
+        ..
+    } = read;
     let site = Site {
         plan: Arc::new(plan),
         graph: Arc::new(graph),
@@ -156,7 +203,11 @@ fn warn(read: &Read, talk: &Talk) {
     if !read.warnings.list.is_empty() {
         let text = talk.problems(&read.warnings);
         // JSON goes to standard output, where data goes.
-        if talk.json { let _ = io::stdout().write_all(text.as_bytes()); } else { let _ = io::stderr().write_all(text.as_bytes()); }
+        if talk.json {
+            let _ = io::stdout().write_all(text.as_bytes());
+        } else {
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
     }
 }
 
@@ -166,7 +217,9 @@ fn say(bytes: &[u8]) -> Result<ExitCode, Failure> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        Err(e) => Err(Failure::task(format!("cannot write to standard output: {e}"))),
+        Err(e) => Err(Failure::task(format!(
+            "cannot write to standard output: {e}"
+        ))),
     }
 }
 
@@ -196,7 +249,11 @@ fn run(args: &args::RunArgs) -> Result<ExitCode, Failure> {
         cluster_jobs: args.cluster_jobs.into(),
     };
     let options = report::Options {
-        format: if json { report::Format::Json } else { report::Format::Human },
+        format: if json {
+            report::Format::Json
+        } else {
+            report::Format::Human
+        },
         color: talk.terminal.color,
         verbosity: match (args.quiet, args.verbose) {
             (true, _) => Verbosity::Quiet,
@@ -236,7 +293,9 @@ fn check(args: &args::CheckArgs) -> Result<ExitCode, Failure> {
     let talk = Talk::new(args.plan.color, args.format == Format::Json);
     let read = read(&args.plan, &args.words, &talk)?;
     if let Some(word) = read.targets.first() {
-        return Err(Failure::usage(format!("`check` takes a plan and NAME=VALUE only, not `{word}`")));
+        return Err(Failure::usage(format!(
+            "`check` takes a plan and NAME=VALUE only, not `{word}`"
+        )));
     }
     warn(&read, &talk);
     if !read.warnings.list.is_empty() {
@@ -263,7 +322,9 @@ fn list(args: &args::ListArgs) -> Result<ExitCode, Failure> {
     let talk = Talk::new(args.plan.color, args.format == Format::Json);
     let read = read(&args.plan, &args.words, &talk)?;
     if let Some(word) = read.targets.first() {
-        return Err(Failure::usage(format!("`list` takes a plan and NAME=VALUE only, not `{word}`")));
+        return Err(Failure::usage(format!(
+            "`list` takes a plan and NAME=VALUE only, not `{word}`"
+        )));
     }
     let (plan, graph) = (&read.plan, &read.graph);
     let mut rows: Vec<(String, String)> = Vec::new();
@@ -271,19 +332,38 @@ fn list(args: &args::ListArgs) -> Result<ExitCode, Failure> {
         rows.push((target.clone(), graph::target_purpose(target).to_owned()));
     }
     for task in &graph.tasks {
-        let undone = task.undone.as_ref().map(|u| format!(" [undone: {}]", u.why)).unwrap_or_default();
-        rows.push((task.name.clone(), format!("{}{undone}", graph::purpose(plan, task))));
+        let undone = task
+            .undone
+            .as_ref()
+            .map(|u| format!(" [undone: {}]", u.why))
+            .unwrap_or_default();
+        rows.push((
+            task.name.clone(),
+            format!("{}{undone}", graph::purpose(plan, task)),
+        ));
         if !task.action.is_built_in_file() {
             let outputs = task.outputs.iter().map(|f| graph.file_at(*f).name.clone());
             rows.extend(outputs.map(|name| (name, format!("written by {}", task.name))));
         }
     }
     if talk.json {
-        let lines = rows.iter().map(|(target, purpose)| format!("{}\n", serde_json::json!({ "target": target, "for": purpose })));
+        let lines = rows.iter().map(|(target, purpose)| {
+            format!(
+                "{}\n",
+                serde_json::json!({ "target": target, "for": purpose })
+            )
+        });
         return say(lines.collect::<String>().as_bytes());
     }
-    let wide = rows.iter().map(|(t, _)| t.chars().count()).max().unwrap_or(0).min(40);
-    let lines = rows.iter().map(|(target, purpose)| format!("{target:<wide$}  {purpose}\n"));
+    let wide = rows
+        .iter()
+        .map(|(t, _)| t.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(40);
+    let lines = rows
+        .iter()
+        .map(|(target, purpose)| format!("{target:<wide$}  {purpose}\n"));
     say(lines.collect::<String>().as_bytes())
 }
 
@@ -294,14 +374,23 @@ fn draw_graph(args: &args::GraphArgs) -> Result<ExitCode, Failure> {
     let wanted: Vec<_> = if targets.is_empty() {
         site.graph.task_ids().collect()
     } else {
-        let found: Result<Vec<_>, _> = targets.iter().map(|t| site.graph.resolve(t, &cwd)).collect();
+        let found: Result<Vec<_>, _> = targets
+            .iter()
+            .map(|t| site.graph.resolve(t, &cwd))
+            .collect();
         found.map_err(Failure::usage)?.concat()
     };
     let order = site.graph.cone(&wanted);
     let judgement = if args.state {
         let path = site.plan.state_dir().join("log");
-        let log = Log::open(site.disk.clone(), path).map_err(|e| Failure::task(format!("cannot read the build log: {e}")))?;
-        Some(freshness::judge(&site, &log, &freshness::Ask::default(), &order))
+        let log = Log::open(site.disk.clone(), path)
+            .map_err(|e| Failure::task(format!("cannot read the build log: {e}")))?;
+        Some(freshness::judge(
+            &site,
+            &log,
+            &freshness::Ask::default(),
+            &order,
+        ))
     } else {
         None
     };
@@ -313,7 +402,14 @@ fn draw_graph(args: &args::GraphArgs) -> Result<ExitCode, Failure> {
             Verdict::Refused | Verdict::Blocked => draw::State::Refused,
             Verdict::Undone => draw::State::Undone,
         };
-        Some((state, judged.why.first().map(|w| w.text.clone()).unwrap_or_default()))
+        Some((
+            state,
+            judged
+                .why
+                .first()
+                .map(|w| w.text.clone())
+                .unwrap_or_default(),
+        ))
     });
     let format = match args.format {
         Drawing::Dot => draw::Format::Dot,
@@ -357,13 +453,26 @@ fn man(command: Option<&str>) -> Result<ExitCode, Failure> {
     let page = match command {
         None => whole,
         Some(name) => {
-            let names: Vec<_> = whole.get_subcommands().map(|c| c.get_name().to_owned()).collect();
-            let found = whole.get_subcommands().find(|c| c.get_name() == name).cloned();
-            let found = found.ok_or_else(|| Failure::usage(format!("no command `{name}`: there are {}", names.join(", "))))?;
+            let names: Vec<_> = whole
+                .get_subcommands()
+                .map(|c| c.get_name().to_owned())
+                .collect();
+            let found = whole
+                .get_subcommands()
+                .find(|c| c.get_name() == name)
+                .cloned();
+            let found = found.ok_or_else(|| {
+                Failure::usage(format!(
+                    "no command `{name}`: there are {}",
+                    names.join(", ")
+                ))
+            })?;
             found.display_name(format!("meshplan {name}"))
         }
     };
     let mut text = Vec::new();
-    clap_mangen::Man::new(page).render(&mut text).map_err(|e| Failure::task(format!("cannot write the page: {e}")))?;
+    clap_mangen::Man::new(page)
+        .render(&mut text)
+        .map_err(|e| Failure::task(format!("cannot write the page: {e}")))?;
     say(&text)
 }

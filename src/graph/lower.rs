@@ -13,17 +13,28 @@ use crate::plan::{
 /// # Errors
 /// All problems of names, producers, needs and cycles, each with the places that make it.
 pub fn lower(plan: &Plan) -> Result<Graph, Problems> {
-    let mut work = Lowering { plan, graph: Graph::default(), problems: Vec::new() };
+    let mut work = Lowering {
+        plan,
+        graph: Graph::default(),
+        problems: Vec::new(),
+    };
     work.mesh();
     work.user_tasks();
-    let Lowering { graph, mut problems, .. } = work;
+    let Lowering {
+        graph,
+        mut problems,
+        ..
+    } = work;
     if problems.is_empty() {
         problems.extend(graph.cycle().map(|path| graph.cycle_problem(&path)));
     }
     if problems.is_empty() {
         Ok(graph)
     } else {
-        Err(Problems { list: problems, sources: plan.sources.clone() })
+        Err(Problems {
+            list: problems,
+            sources: plan.sources.clone(),
+        })
     }
 }
 
@@ -46,13 +57,19 @@ struct Root {
 impl Lowering<'_> {
     fn mesh(&mut self) {
         let plan = self.plan;
-        self.graph.claim("all", "the target for everything", Span::default(), &mut self.problems);
+        self.graph.claim(
+            "all",
+            "the target for everything",
+            Span::default(),
+            &mut self.problems,
+        );
         // A plan of tasks alone asks for no CA.
         if plan.clusters.is_empty() && plan.root_span().is_none() {
             return;
         }
         let span = plan.root_span().unwrap_or(plan.mesh.span);
-        self.graph.claim("root-ca", "the root CA's target", span, &mut self.problems);
+        self.graph
+            .claim("root-ca", "the root CA's target", span, &mut self.problems);
         let root = match &plan.root {
             RootCa::Made(spec) => self.made_root(spec.span),
             RootCa::Given(given) => self.given_root(given),
@@ -70,7 +87,12 @@ impl Lowering<'_> {
             self.file_task(Action::Key(Owner::Root), vec![], key, span),
             self.file_task(Action::RootCert, vec![key], cert, span),
         ];
-        Root { cert, signer: vec![key], chain: vec![], tasks }
+        Root {
+            cert,
+            signer: vec![key],
+            chain: vec![],
+            tasks,
+        }
     }
 
     fn given_root(&mut self, given: &GivenRoot) -> Root {
@@ -78,10 +100,17 @@ impl Lowering<'_> {
         let key = self.outside(&given.key);
         let chain: Vec<_> = given.chain.iter().map(|p| self.outside(p)).collect();
         let cert = self.built("root-cert.pem", given.cert_span);
-        let certs: Vec<_> = std::iter::once(issuing).chain(chain.iter().copied()).collect();
+        let certs: Vec<_> = std::iter::once(issuing)
+            .chain(chain.iter().copied())
+            .collect();
         let anchor = self.file_task(Action::Anchor, certs.clone(), cert, given.cert_span);
         let signer = [issuing, key].into_iter().chain(chain).collect();
-        Root { cert, signer, chain: certs, tasks: vec![anchor] }
+        Root {
+            cert,
+            signer,
+            chain: certs,
+            tasks: vec![anchor],
+        }
     }
 
     fn cluster(&mut self, index: usize, cluster: &Cluster, root: &Root) {
@@ -94,8 +123,14 @@ impl Lowering<'_> {
         let copy = file(self, "root-cert.pem");
         let install = file(self, "install.yaml");
 
-        let signing = [key, root.cert].into_iter().chain(root.signer.iter().copied()).collect();
-        let chain_inputs = [key, cert, root.cert].into_iter().chain(root.chain.iter().copied()).collect();
+        let signing = [key, root.cert]
+            .into_iter()
+            .chain(root.signer.iter().copied())
+            .collect();
+        let chain_inputs = [key, cert, root.cert]
+            .into_iter()
+            .chain(root.chain.iter().copied())
+            .collect();
         let cacerts = vec![
             self.file_task(Action::Key(Owner::Cluster(index)), vec![], key, span),
             self.file_task(Action::CaCert(index), signing, cert, span),
@@ -118,10 +153,28 @@ impl Lowering<'_> {
         });
         let bundle = vec![cert, key, chain, copy];
         let namespace_after = cacerts.iter().copied().chain([manifest]).collect();
-        let namespace = self.step(index, Step::Namespace, vec![], namespace_after, no_context.clone());
-        let secret = self.step(index, Step::Secret, bundle.clone(), vec![namespace], no_context.clone());
+        let namespace = self.step(
+            index,
+            Step::Namespace,
+            vec![],
+            namespace_after,
+            no_context.clone(),
+        );
+        let secret = self.step(
+            index,
+            Step::Secret,
+            bundle.clone(),
+            vec![namespace],
+            no_context.clone(),
+        );
         let no_install = no_context.or(no_address);
-        let installed = self.step(index, Step::Install, vec![install], vec![secret], no_install.clone());
+        let installed = self.step(
+            index,
+            Step::Install,
+            vec![install],
+            vec![secret],
+            no_install.clone(),
+        );
         let ready = self.step(index, Step::Ready, vec![copy], vec![installed], no_install);
 
         let what = format!("a target of cluster \"{name}\"");
@@ -131,14 +184,29 @@ impl Lowering<'_> {
             self.graph.alias(target, cacerts.clone());
         }
         self.graph.claim(name, &what, span, &mut self.problems);
-        let all = cacerts.into_iter().chain([manifest, namespace, secret, installed, ready]).collect();
+        let all = cacerts
+            .into_iter()
+            .chain([manifest, namespace, secret, installed, ready])
+            .collect();
         self.graph.alias(name.to_owned(), all);
     }
 
-    fn step(&mut self, cluster: usize, step: Step, inputs: Vec<FileId>, after: Vec<TaskId>, undone: Option<Undone>) -> TaskId {
+    fn step(
+        &mut self,
+        cluster: usize,
+        step: Step,
+        inputs: Vec<FileId>,
+        after: Vec<TaskId>,
+        undone: Option<Undone>,
+    ) -> TaskId {
         let Cluster { name, span, .. } = &self.plan.clusters[cluster];
         let task = format!("{name}-{}", step.name());
-        self.graph.claim(&task, &format!("a target of cluster \"{name}\""), *span, &mut self.problems);
+        self.graph.claim(
+            &task,
+            &format!("a target of cluster \"{name}\""),
+            *span,
+            &mut self.problems,
+        );
         let task = Task {
             name: task,
             action: Action::Step(cluster, step),
@@ -154,17 +222,27 @@ impl Lowering<'_> {
 
     /// A file below the work directory; its name is claimed, for nothing else may be called so.
     fn built(&mut self, name: &str, span: Span) -> FileId {
-        self.graph.claim(name, "a file of the mesh", span, &mut self.problems);
-        self.graph.file(self.plan.work_dir.join(name), |_| name.to_owned())
+        self.graph
+            .claim(name, "a file of the mesh", span, &mut self.problems);
+        self.graph
+            .file(self.plan.work_dir.join(name), |_| name.to_owned())
     }
 
     /// A file that the plan names by path.
     fn outside(&mut self, path: &Utf8Path) -> FileId {
         let work_dir = &self.plan.work_dir;
-        self.graph.file(path.to_owned(), |p| p.strip_prefix(work_dir).unwrap_or(p).to_string())
+        self.graph.file(path.to_owned(), |p| {
+            p.strip_prefix(work_dir).unwrap_or(p).to_string()
+        })
     }
 
-    fn file_task(&mut self, action: Action, inputs: Vec<FileId>, output: FileId, span: Span) -> TaskId {
+    fn file_task(
+        &mut self,
+        action: Action,
+        inputs: Vec<FileId>,
+        output: FileId,
+        span: Span,
+    ) -> TaskId {
         let task = Task {
             name: self.graph.file_at(output).name.clone(),
             action,
@@ -182,7 +260,8 @@ impl Lowering<'_> {
         let tasks = &self.plan.tasks;
         let first = self.graph.tasks.len() as u32;
         for (index, task) in tasks.iter().enumerate() {
-            self.graph.claim(&task.name, "a task", task.span, &mut self.problems);
+            self.graph
+                .claim(&task.name, "a task", task.span, &mut self.problems);
             self.user_task(index, task);
         }
         // `all` before needs are looked up: a task may need any target but that one.
@@ -199,9 +278,12 @@ impl Lowering<'_> {
         for (path, span) in &task.outputs {
             if path.starts_with(&state_dir) || path == &self.plan.work_dir {
                 self.problems.push(
-                    Problem::error("graph::output-place", format!("task `{}` may not write `{path}`", task.name))
-                        .label(*span, "meshplan keeps its own state there")
-                        .help("choose another output path"),
+                    Problem::error(
+                        "graph::output-place",
+                        format!("task `{}` may not write `{path}`", task.name),
+                    )
+                    .label(*span, "meshplan keeps its own state there")
+                    .help("choose another output path"),
                 );
             }
         }
@@ -229,9 +311,12 @@ impl Lowering<'_> {
                     entry.after.extend(found);
                 }
                 Err(text) => self.problems.push(
-                    Problem::error("graph::unknown-need", format!("task `{}` needs `{need}`: {text}", task.name))
-                        .label(*span, "no such target")
-                        .help("`meshplan list PLAN` names every target"),
+                    Problem::error(
+                        "graph::unknown-need",
+                        format!("task `{}` needs `{need}`: {text}", task.name),
+                    )
+                    .label(*span, "no such target")
+                    .help("`meshplan list PLAN` names every target"),
                 ),
             }
         }
@@ -242,15 +327,24 @@ impl Lowering<'_> {
         if self.graph.cycle().is_some() {
             return;
         }
-        let users: Vec<_> = self.graph.task_ids().skip(first_user_task as usize).collect();
+        let users: Vec<_> = self
+            .graph
+            .task_ids()
+            .skip(first_user_task as usize)
+            .collect();
         for id in self.graph.cone(&users) {
             let missing = self.graph.before(id).find_map(|b| {
                 let task = self.graph.task(b);
                 task.undone.as_ref().map(|u| (task.name.clone(), u.clone()))
             });
             let task = &mut self.graph.tasks[id.index()];
-            if let (Action::Command(_), None, Some((name, undone))) = (task.action, &task.undone, missing) {
-                task.undone = Some(Undone { why: format!("it needs {name}, which is undone: {}", undone.why), how: undone.how });
+            if let (Action::Command(_), None, Some((name, undone))) =
+                (task.action, &task.undone, missing)
+            {
+                task.undone = Some(Undone {
+                    why: format!("it needs {name}, which is undone: {}", undone.why),
+                    how: undone.how,
+                });
             }
         }
     }

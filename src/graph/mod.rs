@@ -15,8 +15,8 @@ use indexmap::IndexMap;
 
 pub use lower::lower;
 pub use purpose::{purpose, target_purpose};
-pub use view::drawing;
 pub use task::{Action, File, FileId, Owner, Step, Task, TaskId, Undone};
+pub use view::drawing;
 
 use crate::plan::{
     problem::{Problem, Span},
@@ -52,7 +52,11 @@ impl Graph {
         }
         let id = FileId(self.files.len() as u32);
         let name = name(&path);
-        self.files.push(File { path: path.clone(), name, producer: None });
+        self.files.push(File {
+            path: path.clone(),
+            name,
+            producer: None,
+        });
         self.by_path.insert(path, id);
         id
     }
@@ -67,10 +71,13 @@ impl Graph {
                 Some(other) => {
                     let other = &self.tasks[other.index()];
                     problems.push(
-                        Problem::error("graph::two-producers", format!("`{}` would be made twice", file.name))
-                            .label(other.origin, format!("made by `{}`", other.name))
-                            .label(task.origin, format!("and by `{}`", task.name))
-                            .help("give one of them another output path"),
+                        Problem::error(
+                            "graph::two-producers",
+                            format!("`{}` would be made twice", file.name),
+                        )
+                        .label(other.origin, format!("made by `{}`", other.name))
+                        .label(task.origin, format!("and by `{}`", task.name))
+                        .help("give one of them another output path"),
                     );
                 }
             }
@@ -82,13 +89,19 @@ impl Graph {
 
     /// Claims a name in the one space of targets (design §3).
     fn claim(&mut self, name: &str, what: &str, span: Span, problems: &mut Vec<Problem>) {
-        let claim = Claim { what: what.to_owned(), span };
+        let claim = Claim {
+            what: what.to_owned(),
+            span,
+        };
         if let Some(other) = self.claims.insert(name.to_owned(), claim) {
             problems.push(
-                Problem::error("graph::name-clash", format!("two things would be called `{name}`"))
-                    .label(other.span, format!("{} here", other.what))
-                    .label(span, format!("{what} here"))
-                    .help("targets, files and tasks share one space of names: rename one of them"),
+                Problem::error(
+                    "graph::name-clash",
+                    format!("two things would be called `{name}`"),
+                )
+                .label(other.span, format!("{} here", other.what))
+                .label(span, format!("{what} here"))
+                .help("targets, files and tasks share one space of names: rename one of them"),
             );
         }
     }
@@ -120,7 +133,8 @@ impl Graph {
 
     /// True for a file that some task of this graph makes.
     pub fn is_made(&self, path: &Utf8Path) -> bool {
-        self.find_file(path).is_some_and(|f| self.file_at(f).producer.is_some())
+        self.find_file(path)
+            .is_some_and(|f| self.file_at(f).producer.is_some())
     }
 
     /// What must be done before a task: makers of its inputs, then tasks it comes after.
@@ -147,12 +161,27 @@ impl Graph {
             self.find_file(&path).map(|f| self.file_at(f))
         });
         match file {
-            Some(File { producer: Some(task), .. }) => Ok(vec![*task]),
-            Some(file) => Err(format!("`{}` is read by this plan, but nothing in it makes it", file.name)),
+            Some(File {
+                producer: Some(task),
+                ..
+            }) => Ok(vec![*task]),
+            Some(file) => Err(format!(
+                "`{}` is read by this plan, but nothing in it makes it",
+                file.name
+            )),
             None => {
-                let files = self.files.iter().filter(|f| f.producer.is_some()).map(|f| f.name.as_str());
+                let files = self
+                    .files
+                    .iter()
+                    .filter(|f| f.producer.is_some())
+                    .map(|f| f.name.as_str());
                 let tasks = self.tasks.iter().map(|t| t.name.as_str());
-                let names = self.targets.keys().map(String::as_str).chain(files).chain(tasks);
+                let names = self
+                    .targets
+                    .keys()
+                    .map(String::as_str)
+                    .chain(files)
+                    .chain(tasks);
                 let near = suggest(name, names).map(|n| format!(": did you mean `{n}`?"));
                 let near = near.unwrap_or_default();
                 Err(format!("this plan has no target `{name}`{near}"))
@@ -232,18 +261,31 @@ impl Graph {
         let makers = t.inputs.iter().map(|f| self.file_at(*f).producer);
         let mut needs = makers.chain(t.after.iter().map(|a| Some(*a)));
         let place = needs.position(|n| n == Some(other));
-        place.and_then(|i| t.edges.get(i).copied()).unwrap_or(t.origin)
+        place
+            .and_then(|i| t.edges.get(i).copied())
+            .unwrap_or(t.origin)
     }
 
     fn cycle_problem(&self, path: &[TaskId]) -> Problem {
-        let names: Vec<_> = path.iter().chain(path.first()).map(|t| format!("`{}`", self.task(*t).name)).collect();
+        let names: Vec<_> = path
+            .iter()
+            .chain(path.first())
+            .map(|t| format!("`{}`", self.task(*t).name))
+            .collect();
         let text = format!("these need each other in a circle: {}", names.join(" → "));
         let next = path.iter().cycle().skip(1);
         path.iter().zip(next).fold(
             Problem::error("graph::cycle", text).help("take one of these needs or inputs away"),
             |problem, (task, other)| {
                 let span = self.edge_span(*task, *other);
-                problem.label(span, format!("`{}` needs `{}`", self.task(*task).name, self.task(*other).name))
+                problem.label(
+                    span,
+                    format!(
+                        "`{}` needs `{}`",
+                        self.task(*task).name,
+                        self.task(*other).name
+                    ),
+                )
             },
         )
     }

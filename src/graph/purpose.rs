@@ -8,18 +8,38 @@ pub fn purpose(plan: &Plan, task: &Task) -> String {
     let name = |c: usize| plan.clusters[c].name.as_str();
     let namespace = &plan.mesh.namespace;
     match task.action {
-        Action::Key(Owner::Root) => "private key of the root CA; stays here, goes to no cluster".to_owned(),
-        Action::Key(Owner::Cluster(c)) => format!("private key that {}'s istiod signs with", name(c)),
+        Action::Key(Owner::Root) => {
+            "private key of the root CA; stays here, goes to no cluster".to_owned()
+        }
+        Action::Key(Owner::Cluster(c)) => {
+            format!("private key that {}'s istiod signs with", name(c))
+        }
         Action::RootCert => "root certificate, the trust anchor of the whole mesh".to_owned(),
-        Action::Anchor => "root certificate of the CA brought along, the trust anchor of the whole mesh".to_owned(),
-        Action::CaCert(c) => format!("signing certificate of {}'s istiod, issued by the root CA", name(c)),
-        Action::Chain(c) => format!("certificates from {}'s signing certificate up to the root", name(c)),
+        Action::Anchor => {
+            "root certificate of the CA brought along, the trust anchor of the whole mesh"
+                .to_owned()
+        }
+        Action::CaCert(c) => format!(
+            "signing certificate of {}'s istiod, issued by the root CA",
+            name(c)
+        ),
+        Action::Chain(c) => format!(
+            "certificates from {}'s signing certificate up to the root",
+            name(c)
+        ),
         Action::RootCopy(c) => format!("root certificate that {}'s workloads trust", name(c)),
         Action::Install(c) => format!("IstioOperator for `istioctl install` in {}", name(c)),
-        Action::Step(c, Step::Namespace) => format!("namespace {namespace} in {}, with its network label", name(c)),
-        Action::Step(c, Step::Secret) => format!("secret cacerts in {}, from the four CA files", name(c)),
+        Action::Step(c, Step::Namespace) => format!(
+            "namespace {namespace} in {}, with its network label",
+            name(c)
+        ),
+        Action::Step(c, Step::Secret) => {
+            format!("secret cacerts in {}, from the four CA files", name(c))
+        }
         Action::Step(c, Step::Install) => format!("Istio in {}, from install.yaml", name(c)),
-        Action::Step(c, Step::Ready) => format!("proof that {}'s istiod runs with this root", name(c)),
+        Action::Step(c, Step::Ready) => {
+            format!("proof that {}'s istiod runs with this root", name(c))
+        }
         Action::Command(t) => format!("runs `{}`", plan.tasks[t].run.join(" ")),
     }
 }
@@ -30,7 +50,9 @@ pub fn target_purpose(target: &str) -> &'static str {
         "all" => "everything in the plan",
         "root-ca" => "key and certificate of the root CA",
         t if t.ends_with("-cacerts") => "the four files of the secret cacerts",
-        t if t.ends_with("-cacerts-k8s") || t.ends_with("-cacerts-selfSigned") => "the same, by its name in Istio 1.7's Makefile",
+        t if t.ends_with("-cacerts-k8s") || t.ends_with("-cacerts-selfSigned") => {
+            "the same, by its name in Istio 1.7's Makefile"
+        }
         _ => "all of this cluster: CA files, install.yaml, cluster steps",
     }
 }

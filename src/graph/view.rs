@@ -10,15 +10,33 @@ use super::{
 use crate::plan::model::Plan;
 
 /// The tasks of `order` and the files between them. `state` says what a task is in, and why.
-pub fn drawing(plan: &Plan, graph: &Graph, order: &[TaskId], state: &dyn Fn(TaskId) -> Option<(State, String)>) -> Drawing {
-    let mut view = View { plan, graph, nodes: Vec::new(), edges: Vec::new(), files: HashMap::new() };
+pub fn drawing(
+    plan: &Plan,
+    graph: &Graph,
+    order: &[TaskId],
+    state: &dyn Fn(TaskId) -> Option<(State, String)>,
+) -> Drawing {
+    let mut view = View {
+        plan,
+        graph,
+        nodes: Vec::new(),
+        edges: Vec::new(),
+        files: HashMap::new(),
+    };
     let mut order = order.to_vec();
     order.sort_unstable();
-    let heads: HashMap<_, _> = order.iter().map(|id| (*id, view.task(*id, state))).collect();
+    let heads: HashMap<_, _> = order
+        .iter()
+        .map(|id| (*id, view.task(*id, state)))
+        .collect();
     for &id in &order {
         view.edges_to(id, &heads);
     }
-    Drawing { title: plan.file.to_string(), nodes: view.nodes, edges: view.edges }
+    Drawing {
+        title: plan.file.to_string(),
+        nodes: view.nodes,
+        edges: view.edges,
+    }
 }
 
 struct View<'a> {
@@ -34,27 +52,48 @@ impl View<'_> {
     fn task(&mut self, id: TaskId, state: &dyn Fn(TaskId) -> Option<(State, String)>) -> usize {
         let task = self.graph.task(id);
         let (state, why) = state(id).unwrap_or((State::Unknown, String::new()));
-        let group = task.action.cluster().map(|c| self.plan.clusters[c].name.clone());
+        let group = task
+            .action
+            .cluster()
+            .map(|c| self.plan.clusters[c].name.clone());
         let kind = match task.action {
             Action::Key(_) => Kind::Key,
             Action::Step(..) => Kind::Step,
             Action::Command(_) => Kind::Task,
             _ => Kind::File,
         };
-        let note = [purpose(self.plan, task), why].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join(": ");
+        let note = [purpose(self.plan, task), why]
+            .into_iter()
+            .filter(|t| !t.is_empty())
+            .collect::<Vec<_>>()
+            .join(": ");
         // Within its cluster's box a node need not repeat the cluster's name.
         let label = match &group {
-            Some(name) => task.name.strip_prefix(name.as_str()).map_or(&*task.name, |rest| rest.trim_start_matches(['/', '-'])),
+            Some(name) => task
+                .name
+                .strip_prefix(name.as_str())
+                .map_or(&*task.name, |rest| rest.trim_start_matches(['/', '-'])),
             None => &task.name,
         };
         let head = self.nodes.len();
-        self.nodes.push(Node { id: task.name.clone(), label: label.to_owned(), kind, group, state, note });
+        self.nodes.push(Node {
+            id: task.name.clone(),
+            label: label.to_owned(),
+            kind,
+            group,
+            state,
+            note,
+        });
         if task.action.is_built_in_file() {
             self.files.insert(task.outputs[0], head);
         } else {
             for &output in &task.outputs {
                 let file = self.file(output, state);
-                self.edges.push(Edge { from: head, to: file, order_only: false });
+                self.edges.push(Edge {
+                    from: head,
+                    to: file,
+                    order_only: false,
+                });
             }
         }
         head
@@ -66,8 +105,18 @@ impl View<'_> {
         }
         let name = &self.graph.file_at(id).name;
         let path = camino::Utf8Path::new(name);
-        let label = path.strip_prefix(&self.plan.dir).unwrap_or(path).to_string();
-        self.nodes.push(Node { id: name.clone(), label, kind: Kind::File, group: None, state, note: String::new() });
+        let label = path
+            .strip_prefix(&self.plan.dir)
+            .unwrap_or(path)
+            .to_string();
+        self.nodes.push(Node {
+            id: name.clone(),
+            label,
+            kind: Kind::File,
+            group: None,
+            state,
+            note: String::new(),
+        });
         self.files.insert(id, self.nodes.len() - 1);
         self.nodes.len() - 1
     }
@@ -78,11 +127,19 @@ impl View<'_> {
         let to = heads[&id];
         for &input in &task.inputs {
             let from = self.file(input, State::Unknown);
-            self.edges.push(Edge { from, to, order_only: false });
+            self.edges.push(Edge {
+                from,
+                to,
+                order_only: false,
+            });
         }
         for before in &task.after {
             if let Some(&from) = heads.get(before) {
-                self.edges.push(Edge { from, to, order_only: true });
+                self.edges.push(Edge {
+                    from,
+                    to,
+                    order_only: true,
+                });
             }
         }
     }

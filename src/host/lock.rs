@@ -44,7 +44,11 @@ struct Process {
 
 impl Process {
     fn of(pid: u32, doing: &str) -> Self {
-        Self { pid, started: start_time(pid).unwrap_or(0), doing: doing.to_owned() }
+        Self {
+            pid,
+            started: start_time(pid).unwrap_or(0),
+            doing: doing.to_owned(),
+        }
     }
 
     fn alive(&self) -> bool {
@@ -58,7 +62,11 @@ fn start_time(pid: u32) -> Option<u64> {
     let mut rest = stat.rsplit_once(") ")?.1.split(' ');
     // A zombie has ended; only its parent has yet to read how.
     let state = rest.next()?;
-    if state == "Z" { None } else { rest.nth(18)?.parse().ok() }
+    if state == "Z" {
+        None
+    } else {
+        rest.nth(18)?.parse().ok()
+    }
 }
 
 impl Lock {
@@ -68,7 +76,13 @@ impl Lock {
     /// `Held` names the process in the way.
     pub fn take(path: &Utf8Path, doing: &str) -> Result<Self, LockError> {
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
         let locked = file.try_lock();
         let mut text = String::new();
         file.read_to_string(&mut text)?;
@@ -77,7 +91,9 @@ impl Lock {
         match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let holder = old.holder.map(|p| format!(" (process {}: {})", p.pid, p.doing));
+                let holder = old
+                    .holder
+                    .map(|p| format!(" (process {}: {})", p.pid, p.doing));
                 return Err(LockError::Held(format!(
                     "another meshplan is at work here{}: wait for it to end",
                     holder.unwrap_or_default()
@@ -92,7 +108,15 @@ impl Lock {
             )));
         }
         let holder = Some(Process::of(std::process::id(), doing));
-        let lock = Self { state: Mutex::new((file, Content { holder, children: Vec::new() })) };
+        let lock = Self {
+            state: Mutex::new((
+                file,
+                Content {
+                    holder,
+                    children: Vec::new(),
+                },
+            )),
+        };
         lock.write(|_| {})?;
         Ok(lock)
     }
@@ -128,7 +152,12 @@ impl Lock {
     pub fn release(&self) {
         // Should this fail, the kernel frees the lock with the process.
         let _ = self.write(|content| *content = Content::default());
-        let _ = self.state.lock().unwrap_or_else(PoisonError::into_inner).0.unlock();
+        let _ = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .unlock();
     }
 }
 

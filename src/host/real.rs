@@ -62,7 +62,11 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &Utf8Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)?;
         file.write_all(bytes)?;
         // The umask may have taken bits away; a certificate that its reader cannot open is no use.
         if file.metadata()?.mode() & 0o7777 != mode {
@@ -72,7 +76,12 @@ impl Disk for RealDisk {
     }
 
     fn append(&self, path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
-        OpenOptions::new().append(true).create(true).mode(0o600).open(path)?.write_all(bytes)
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)?
+            .write_all(bytes)
     }
 
     fn truncate(&self, path: &Utf8Path, len: u64) -> io::Result<()> {
@@ -171,10 +180,16 @@ pub struct Terminal {
 impl Terminal {
     /// Looks at standard error, `NO_COLOR` and `TERM` (<https://no-color.org>).
     pub fn detect() -> Self {
-        let smart = environment("TERM").is_none_or(|t| t != "dumb");
+        let smart = environment("TERM").is_some_and(|t| t != "dumb");
         let interactive = io::stderr().is_terminal() && smart;
         let color = interactive && environment("NO_COLOR").is_none_or(|v| v.is_empty());
-        let width = console::Term::stderr().size_checked().map_or(80, |(_, columns)| columns.into());
-        Self { interactive, width, color }
+        let width = console::Term::stderr()
+            .size_checked()
+            .map_or(80, |(_, columns)| columns.into());
+        Self {
+            interactive,
+            width,
+            color,
+        }
     }
 }

@@ -28,12 +28,18 @@ pub(super) struct Field {
 
 /// At most once.
 pub(super) const fn once(name: &'static str) -> Field {
-    Field { name, repeats: false }
+    Field {
+        name,
+        repeats: false,
+    }
 }
 
 /// Any number of times; what it says adds up.
 pub(super) const fn often(name: &'static str) -> Field {
-    Field { name, repeats: true }
+    Field {
+        name,
+        repeats: true,
+    }
 }
 
 /// Children of a node by their words.
@@ -54,18 +60,33 @@ impl Checker<'_> {
     }
 
     /// A word's mistake, at its place.
-    pub(super) fn wrong<T>(&mut self, code: &'static str, span: Span, what: &str, result: Result<T, Wrong>) -> Option<T> {
+    pub(super) fn wrong<T>(
+        &mut self,
+        code: &'static str,
+        span: Span,
+        what: &str,
+        result: Result<T, Wrong>,
+    ) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err((cause, help)) => {
-                self.problem(Problem::error(code, format!("{what}: {cause}")).label(span, "here").help(help));
+                self.problem(
+                    Problem::error(code, format!("{what}: {cause}"))
+                        .label(span, "here")
+                        .help(help),
+                );
                 None
             }
         }
     }
 
     /// Sorts children by their words; unknown ones and second ones are problems.
-    pub(super) fn fields<'n>(&mut self, parent: &str, nodes: &'n [Node], allowed: &[Field]) -> Fields<'n> {
+    pub(super) fn fields<'n>(
+        &mut self,
+        parent: &str,
+        nodes: &'n [Node],
+        allowed: &[Field],
+    ) -> Fields<'n> {
         let mut fields = Fields::new();
         for node in nodes {
             self.no_annotation(node);
@@ -73,14 +94,17 @@ impl Checker<'_> {
                 self.unknown(parent, node, allowed);
                 continue;
             };
-            let same = fields.entry(field.name).or_insert_with(Vec::new);
+            let same = fields.entry(field.name).or_default();
             if let (false, Some(first)) = (field.repeats, same.first()) {
                 let first: &&Node = first;
                 self.problems.push(
-                    Problem::error("plan::twice", format!("`{}` is given twice in {parent}", field.name))
-                        .label(first.name_span, "the first time")
-                        .label(node.name_span, "the second time")
-                        .help("keep one of them"),
+                    Problem::error(
+                        "plan::twice",
+                        format!("`{}` is given twice in {parent}", field.name),
+                    )
+                    .label(first.name_span, "the first time")
+                    .label(node.name_span, "the second time")
+                    .help("keep one of them"),
                 );
                 continue;
             }
@@ -91,19 +115,34 @@ impl Checker<'_> {
 
     fn no_annotation(&mut self, node: &Node) {
         if let Some((annotation, span)) = &node.annotation {
-            let problem = Problem::error("plan::annotation", format!("a node takes no type annotation, such as `({annotation})`"));
-            self.problem(problem.label(*span, "here").help("annotations stand before values: (env)\"NAME\""));
+            let problem = Problem::error(
+                "plan::annotation",
+                format!("a node takes no type annotation, such as `({annotation})`"),
+            );
+            self.problem(
+                problem
+                    .label(*span, "here")
+                    .help("annotations stand before values: (env)\"NAME\""),
+            );
         }
     }
 
     fn unknown(&mut self, parent: &str, node: &Node, allowed: &[Field]) {
         let names = allowed.iter().map(|f| f.name);
-        let near = suggest(&node.name, names.clone()).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
-        let all = names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+        let near = suggest(&node.name, names.clone())
+            .map(|n| format!("did you mean `{n}`? "))
+            .unwrap_or_default();
+        let all = names
+            .map(|n| format!("`{n}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
         self.problem(
-            Problem::error("plan::unknown-node", format!("there is no `{}` in {parent}", node.name))
-                .label(node.name_span, "unknown")
-                .help(format!("{near}{parent} has {all}")),
+            Problem::error(
+                "plan::unknown-node",
+                format!("there is no `{}` in {parent}", node.name),
+            )
+            .label(node.name_span, "unknown")
+            .help(format!("{near}{parent} has {all}")),
         );
     }
 
@@ -111,10 +150,21 @@ impl Checker<'_> {
     pub(super) fn plain(&mut self, node: &Node, children: bool) -> bool {
         for property in &node.properties {
             let known = format!("`{}` takes no property `{}`", node.name, property.name);
-            self.problem(Problem::error("plan::unknown-property", known).label(property.name_span, "unknown").help("write its settings as children, each a node of its own"));
+            self.problem(
+                Problem::error("plan::unknown-property", known)
+                    .label(property.name_span, "unknown")
+                    .help("write its settings as children, each a node of its own"),
+            );
         }
         if !children && node.children.is_some() {
-            self.problem(Problem::error("plan::children", format!("`{}` takes no children", node.name)).label(node.span, "here").help("take the braces away"));
+            self.problem(
+                Problem::error(
+                    "plan::children",
+                    format!("`{}` takes no children", node.name),
+                )
+                .label(node.span, "here")
+                .help("take the braces away"),
+            );
         }
         node.properties.is_empty() && (children || node.children.is_none())
     }
@@ -126,7 +176,11 @@ impl Checker<'_> {
             found => {
                 let span = found.get(1).map_or(node.name_span, |v| v.span);
                 let message = format!("`{}` takes one value, not {}", node.name, found.len());
-                self.problem(Problem::error("plan::arguments", message).label(span, "here").help(format!("write {} \"…\"", node.name)));
+                self.problem(
+                    Problem::error("plan::arguments", message)
+                        .label(span, "here")
+                        .help(format!("write {} \"…\"", node.name)),
+                );
                 None
             }
         }
@@ -145,9 +199,16 @@ impl Checker<'_> {
         self.plain(node, false);
         if node.arguments.is_empty() {
             let message = format!("`{}` has no value", node.name);
-            self.problem(Problem::error("plan::arguments", message).label(node.name_span, "here").help(format!("write {} \"…\" \"…\"", node.name)));
+            self.problem(
+                Problem::error("plan::arguments", message)
+                    .label(node.name_span, "here")
+                    .help(format!("write {} \"…\" \"…\"", node.name)),
+            );
         }
-        node.arguments.iter().filter_map(|v| self.text_of(v)).collect()
+        node.arguments
+            .iter()
+            .filter_map(|v| self.text_of(v))
+            .collect()
     }
 
     /// A path from the plan's folder, made absolute.
@@ -156,19 +217,38 @@ impl Checker<'_> {
         self.path_of(&node.name, text)
     }
 
-    pub(super) fn path_of(&mut self, what: &str, text: Placed<String>) -> Option<Placed<Utf8PathBuf>> {
+    pub(super) fn path_of(
+        &mut self,
+        what: &str,
+        text: Placed<String>,
+    ) -> Option<Placed<Utf8PathBuf>> {
         if text.value.is_empty() {
-            self.problem(Problem::error("plan::path", format!("`{what}` is empty")).label(text.span, "here").help("write a path from the plan's folder"));
+            self.problem(
+                Problem::error("plan::path", format!("`{what}` is empty"))
+                    .label(text.span, "here")
+                    .help("write a path from the plan's folder"),
+            );
             return None;
         }
-        Some(Placed { value: normalize(&self.dir.join(&text.value)), span: text.span })
+        Some(Placed {
+            value: normalize(&self.dir.join(&text.value)),
+            span: text.span,
+        })
     }
 
     /// One text that must be of some form.
-    pub(super) fn word<T>(&mut self, node: &Node, code: &'static str, form: impl Fn(&str) -> Result<T, Wrong>) -> Option<Placed<T>> {
+    pub(super) fn word<T>(
+        &mut self,
+        node: &Node,
+        code: &'static str,
+        form: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Placed<T>> {
         let text = self.text(node)?;
         let value = self.wrong(code, text.span, &node.name, form(&text.value))?;
-        Some(Placed { value, span: text.span })
+        Some(Placed {
+            value,
+            span: text.span,
+        })
     }
 
     pub(super) fn text_of(&mut self, value: &Value) -> Option<Placed<String>> {
@@ -176,18 +256,36 @@ impl Checker<'_> {
     }
 
     /// A text, with a variable's value in place of `(env)"NAME"`.
-    pub(super) fn text_with(&mut self, value: &Value, annotations: &[&str]) -> Option<Placed<String>> {
+    pub(super) fn text_with(
+        &mut self,
+        value: &Value,
+        annotations: &[&str],
+    ) -> Option<Placed<String>> {
         let text = self.literal(value)?;
         let Some((annotation, span)) = &value.annotation else {
-            return Some(Placed { value: text, span: value.span });
+            return Some(Placed {
+                value: text,
+                span: value.span,
+            });
         };
         if annotation != "env" {
-            let near = suggest(annotation, annotations.iter().copied()).map(|n| format!("did you mean ({n})? ")).unwrap_or_default();
-            let all = annotations.iter().map(|a| format!("({a})")).collect::<Vec<_>>().join(" and ");
+            let near = suggest(annotation, annotations.iter().copied())
+                .map(|n| format!("did you mean ({n})? "))
+                .unwrap_or_default();
+            let all = annotations
+                .iter()
+                .map(|a| format!("({a})"))
+                .collect::<Vec<_>>()
+                .join(" and ");
             self.problem(
-                Problem::error("plan::annotation", format!("there is no annotation `({annotation})`"))
-                    .label(*span, "unknown")
-                    .help(format!("{near}values take {all}: (env)\"NAME\", (env)\"NAME:-fallback\"")),
+                Problem::error(
+                    "plan::annotation",
+                    format!("there is no annotation `({annotation})`"),
+                )
+                .label(*span, "unknown")
+                .help(format!(
+                    "{near}values take {all}: (env)\"NAME\", (env)\"NAME:-fallback\""
+                )),
             );
             return None;
         }
@@ -199,7 +297,10 @@ impl Checker<'_> {
                     .help(format!("export {name}=…, write {name}=… after the plan's name, or give a fallback: (env)\"{name}:-…\"")),
             );
         }
-        Some(Placed { value: found?, span: value.span })
+        Some(Placed {
+            value: found?,
+            span: value.span,
+        })
     }
 
     /// A variable's name, and its value or fallback. One that is set to nothing counts as unset, as with
@@ -209,9 +310,21 @@ impl Checker<'_> {
             Some((name, fallback)) => (name, Some(fallback.to_owned())),
             None => (text, None),
         };
-        self.wrong("plan::variable", span, "(env)", super::value::variable(name))?;
-        let assigned = self.assignments.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.clone());
-        let found = assigned.or_else(|| self.around.var(name)).filter(|v| !v.is_empty());
+        self.wrong(
+            "plan::variable",
+            span,
+            "(env)",
+            super::value::variable(name),
+        )?;
+        let assigned = self
+            .assignments
+            .iter()
+            .rev()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.clone());
+        let found = assigned
+            .or_else(|| self.around.var(name))
+            .filter(|v| !v.is_empty());
         Some((name.to_owned(), found.or(fallback)))
     }
 
@@ -225,7 +338,14 @@ impl Checker<'_> {
             Scalar::Other(kind) => kind,
             _ => "a number",
         };
-        self.problem(Problem::error("plan::value", format!("{found} stands where a text is wanted")).label(value.span, "here").help(what));
+        self.problem(
+            Problem::error(
+                "plan::value",
+                format!("{found} stands where a text is wanted"),
+            )
+            .label(value.span, "here")
+            .help(what),
+        );
         None
     }
 }

@@ -25,8 +25,18 @@ pub struct Read {
 }
 
 /// Reads the plan and its includes.
-pub fn read(request: &Request, around: &dyn Surroundings, sources: &mut Sources, problems: &mut Vec<Problem>) -> Read {
-    let mut reader = Reader { around, sources, problems, read: Read::default() };
+pub fn read(
+    request: &Request,
+    around: &dyn Surroundings,
+    sources: &mut Sources,
+    problems: &mut Vec<Problem>,
+) -> Read {
+    let mut reader = Reader {
+        around,
+        sources,
+        problems,
+        read: Read::default(),
+    };
     let path = normalize(&request.cwd.join(request.file));
     reader.file(request.file, &path, None, &mut vec![path.clone()]);
     reader.read
@@ -41,11 +51,23 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads one file. `stack` holds the files that led here, itself last.
-    fn file(&mut self, name: &Utf8Path, path: &Utf8Path, from: Option<Span>, stack: &mut Vec<Utf8PathBuf>) {
+    fn file(
+        &mut self,
+        name: &Utf8Path,
+        path: &Utf8Path,
+        from: Option<Span>,
+        stack: &mut Vec<Utf8PathBuf>,
+    ) {
         let text = match text(self.around, path) {
             Ok(text) => text,
-            Err(Unread { code, message, help }) => {
-                let problem = Problem::error(code, format!("cannot read the plan {name}: {message}")).help(help);
+            Err(Unread {
+                code,
+                message,
+                help,
+            }) => {
+                let problem =
+                    Problem::error(code, format!("cannot read the plan {name}: {message}"))
+                        .help(help);
                 self.problems.push(match from {
                     Some(span) => problem.label(span, "included here"),
                     None => problem,
@@ -73,7 +95,13 @@ impl Reader<'_> {
         }
     }
 
-    fn include(&mut self, node: &Node, from: &Utf8Path, dir: &Utf8Path, stack: &mut Vec<Utf8PathBuf>) {
+    fn include(
+        &mut self,
+        node: &Node,
+        from: &Utf8Path,
+        dir: &Utf8Path,
+        stack: &mut Vec<Utf8PathBuf>,
+    ) {
         if node.arguments.is_empty() || !node.properties.is_empty() || node.children.is_some() {
             self.problems.push(
                 Problem::error("plan::include", "`include` takes paths, and nothing else")
@@ -84,13 +112,21 @@ impl Reader<'_> {
         }
         for value in &node.arguments {
             let Scalar::Text(pattern) = &value.literal else {
-                self.problems.push(Problem::error("plan::include", "`include` takes paths in quotes").label(value.span, "here").help("write include \"clusters/*.kdl\""));
+                self.problems.push(
+                    Problem::error("plan::include", "`include` takes paths in quotes")
+                        .label(value.span, "here")
+                        .help("write include \"clusters/*.kdl\""),
+                );
                 continue;
             };
             let found = match glob(self.around, dir, pattern) {
                 Ok(found) => found,
                 Err(message) => {
-                    self.problems.push(Problem::error("plan::include", message).label(value.span, "included here").help("paths start from the folder of the file that includes"));
+                    self.problems.push(
+                        Problem::error("plan::include", message)
+                            .label(value.span, "included here")
+                            .help("paths start from the folder of the file that includes"),
+                    );
                     self.read.broken = true;
                     continue;
                 }
@@ -101,19 +137,40 @@ impl Reader<'_> {
         }
     }
 
-    fn included(&mut self, path: &Utf8Path, from: &Utf8Path, dir: &Utf8Path, span: Span, stack: &mut Vec<Utf8PathBuf>) {
+    fn included(
+        &mut self,
+        path: &Utf8Path,
+        from: &Utf8Path,
+        dir: &Utf8Path,
+        span: Span,
+        stack: &mut Vec<Utf8PathBuf>,
+    ) {
         if stack.iter().any(|s| s == path) || stack.len() > MAX_DEPTH {
-            let names: Vec<_> = stack.iter().map(|s| s.file_name().unwrap_or_default()).chain(path.file_name()).collect();
+            let names: Vec<_> = stack
+                .iter()
+                .map(|s| s.file_name().unwrap_or_default())
+                .chain(path.file_name())
+                .collect();
             let message = if stack.len() > MAX_DEPTH {
-                format!("includes are nested deeper than {MAX_DEPTH}: {}", names.join(" → "))
+                format!(
+                    "includes are nested deeper than {MAX_DEPTH}: {}",
+                    names.join(" → ")
+                )
             } else {
                 format!("a plan includes itself: {}", names.join(" → "))
             };
-            self.problems.push(Problem::error("plan::include-loop", message).label(span, "included here").help("take this include away, or narrow its pattern"));
+            self.problems.push(
+                Problem::error("plan::include-loop", message)
+                    .label(span, "included here")
+                    .help("take this include away, or narrow its pattern"),
+            );
             return;
         }
         // Named as the user would reach it from where the plan was named.
-        let name = path.strip_prefix(dir).map_or_else(|_| path.to_owned(), |below| from.parent().unwrap_or(Utf8Path::new("")).join(below));
+        let name = path.strip_prefix(dir).map_or_else(
+            |_| path.to_owned(),
+            |below| from.parent().unwrap_or(Utf8Path::new("")).join(below),
+        );
         stack.push(path.to_owned());
         self.file(&name, path, Some(span), stack);
         stack.pop();
@@ -132,12 +189,24 @@ pub(super) fn text(around: &dyn Surroundings, path: &Utf8Path) -> Result<String,
     let unreadable = |e: io::Error| Unread {
         code: "plan::unreadable",
         message: e.to_string(),
-        help: if e.kind() == io::ErrorKind::NotFound { "check its name and the folder you are in" } else { "make it a file that this user can read" },
+        help: if e.kind() == io::ErrorKind::NotFound {
+            "check its name and the folder you are in"
+        } else {
+            "make it a file that this user can read"
+        },
     };
     let size = around.len(path).map_err(unreadable)?;
     if size > MAX_BYTES {
-        let message = format!("it has {} MiB, and {} are the limit", size / 1024 / 1024, MAX_BYTES / 1024 / 1024);
-        return Err(Unread { code: "plan::size", message, help: "is this the right file? A large mesh can be split with `include`" });
+        let message = format!(
+            "it has {} MiB, and {} are the limit",
+            size / 1024 / 1024,
+            MAX_BYTES / 1024 / 1024
+        );
+        return Err(Unread {
+            code: "plan::size",
+            message,
+            help: "is this the right file? A large mesh can be split with `include`",
+        });
     }
     let mut bytes = around.read(path).map_err(unreadable)?;
     if bytes.starts_with(b"\xef\xbb\xbf") {
@@ -145,28 +214,47 @@ pub(super) fn text(around: &dyn Surroundings, path: &Utf8Path) -> Result<String,
     }
     String::from_utf8(bytes).map_err(|e| Unread {
         code: "plan::utf8",
-        message: format!("it is not UTF-8 from byte {} on", e.utf8_error().valid_up_to()),
+        message: format!(
+            "it is not UTF-8 from byte {} on",
+            e.utf8_error().valid_up_to()
+        ),
         help: "save it as UTF-8",
     })
 }
 
 /// Files that a pattern names: `*` and `?` in its last part, sorted. A pattern that finds none is a mistake.
-fn glob(around: &dyn Surroundings, dir: &Utf8Path, pattern: &str) -> Result<Vec<Utf8PathBuf>, String> {
+fn glob(
+    around: &dyn Surroundings,
+    dir: &Utf8Path,
+    pattern: &str,
+) -> Result<Vec<Utf8PathBuf>, String> {
     let path = normalize(&dir.join(pattern));
     let (Some(parent), Some(last)) = (path.parent(), path.file_name()) else {
         return Err(format!("`{pattern}` names no file"));
     };
     if parent.as_str().contains(['*', '?']) {
-        return Err(format!("`{pattern}` has `*` or `?` in a folder's name; only a file's may"));
+        return Err(format!(
+            "`{pattern}` has `*` or `?` in a folder's name; only a file's may"
+        ));
     }
     if !last.contains(['*', '?']) {
         return Ok(vec![path]);
     }
-    let names = around.list(parent).map_err(|e| format!("cannot look for `{pattern}`: {e}"))?;
+    let names = around
+        .list(parent)
+        .map_err(|e| format!("cannot look for `{pattern}`: {e}"))?;
     let wanted: Vec<char> = last.chars().collect();
-    let mut found: Vec<_> = names.iter().filter(|n| matches(&wanted, &n.chars().collect::<Vec<_>>())).map(|n| parent.join(n)).collect();
+    let mut found: Vec<_> = names
+        .iter()
+        .filter(|n| matches(&wanted, &n.chars().collect::<Vec<_>>()))
+        .map(|n| parent.join(n))
+        .collect();
     found.sort();
-    if found.is_empty() { Err(format!("`{pattern}` finds no file")) } else { Ok(found) }
+    if found.is_empty() {
+        Err(format!("`{pattern}` finds no file"))
+    } else {
+        Ok(found)
+    }
 }
 
 /// As a shell matches, but for brackets; a leading dot needs a dot.

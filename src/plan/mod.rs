@@ -75,8 +75,14 @@ pub fn load(request: &Request, around: &dyn Surroundings) -> Result<Loaded, Prob
     let plan = check::check(request, around, &read, sources.clone(), &mut problems);
     let broken = problems.iter().any(|p| p.severity == Severity::Error);
     match plan {
-        Some(plan) if !broken => Ok(Loaded { plan, warnings: problems }),
-        _ => Err(Problems { list: problems, sources }),
+        Some(plan) if !broken => Ok(Loaded {
+            plan,
+            warnings: problems,
+        }),
+        _ => Err(Problems {
+            list: problems,
+            sources,
+        }),
     }
 }
 
@@ -99,7 +105,9 @@ pub fn normalize(path: &Utf8Path) -> Utf8PathBuf {
 pub fn suggest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1);
     let lower = word.to_lowercase();
-    let distances = names.into_iter().map(|name| (strsim::osa_distance(&lower, &name.to_lowercase()), name));
+    let distances = names
+        .into_iter()
+        .map(|name| (strsim::osa_distance(&lower, &name.to_lowercase()), name));
     let (distance, name) = distances.min_by_key(|(distance, _)| *distance)?;
     (distance <= limit && name != word).then_some(name)
 }

@@ -132,8 +132,13 @@ pub enum KeyAlgorithm {
 
 impl KeyAlgorithm {
     /// Every kind, in the order that messages list them.
-    pub const ALL: [KeyAlgorithm; 5] =
-        [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::EcdsaP256, Self::EcdsaP384];
+    pub const ALL: [KeyAlgorithm; 5] = [
+        Self::Rsa2048,
+        Self::Rsa3072,
+        Self::Rsa4096,
+        Self::EcdsaP256,
+        Self::EcdsaP384,
+    ];
 
     /// The plan's word for it, such as `rsa-4096`.
     pub fn name(self) -> &'static str {

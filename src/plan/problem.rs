@@ -4,7 +4,9 @@
 use std::{fmt, sync::Arc};
 
 use camino::Utf8PathBuf;
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+};
 
 /// A place in one of the texts, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
@@ -75,12 +77,21 @@ pub struct Problem {
 impl Problem {
     /// A problem that keeps the plan from being run.
     pub fn error(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, severity: Severity::Error, message: message.into(), labels: Vec::new(), help: String::new() }
+        Self {
+            code,
+            severity: Severity::Error,
+            message: message.into(),
+            labels: Vec::new(),
+            help: String::new(),
+        }
     }
 
     /// A problem that does not.
     pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(code, message) }
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(code, message)
+        }
     }
 
     /// Adds a place.
@@ -122,8 +133,14 @@ const DRAWN: usize = 50;
 impl Problems {
     /// Draws the first 50 in their texts.
     pub fn render(&self, style: Style) -> String {
-        let theme = if style.color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let handler = GraphicalReportHandler::new_themed(theme).with_width(style.width.max(20)).with_links(false);
+        let theme = if style.color {
+            GraphicalTheme::unicode()
+        } else {
+            GraphicalTheme::unicode_nocolor()
+        };
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_width(style.width.max(20))
+            .with_links(false);
         let mut text = String::new();
         for problem in self.list.iter().take(DRAWN) {
             let drawn = Drawn::new(problem, &self.sources);
@@ -134,7 +151,10 @@ impl Problems {
             text.push('\n');
         }
         if self.list.len() > DRAWN {
-            text.push_str(&format!("and {} more problems (--format json names all)\n", self.list.len() - DRAWN));
+            text.push_str(&format!(
+                "and {} more problems (--format json names all)\n",
+                self.list.len() - DRAWN
+            ));
         }
         text
     }
@@ -179,9 +199,17 @@ impl Drawn {
         let mut numbers: Vec<u32> = problem.labels.iter().map(|(span, _)| span.source).collect();
         numbers.dedup();
         let mut seen = Vec::new();
-        numbers.retain(|n| !seen.contains(n) && { seen.push(*n); true });
+        numbers.retain(|n| {
+            !seen.contains(n) && {
+                seen.push(*n);
+                true
+            }
+        });
         let one = |source: u32, first: bool| {
-            let here = problem.labels.iter().filter(|(span, _)| span.source == source);
+            let here = problem
+                .labels
+                .iter()
+                .filter(|(span, _)| span.source == source);
             let label = |(span, text): &(Span, String)| {
                 let length = span.end.saturating_sub(span.start) as usize;
                 LabeledSpan::new(Some(harmless(text)), span.start as usize, length)
@@ -189,8 +217,16 @@ impl Drawn {
             Self {
                 code: first.then_some(problem.code),
                 severity: problem.severity,
-                message: if first { harmless(&problem.message) } else { format!("and in {}", sources.name(source)) },
-                help: if first { harmless(&problem.help) } else { String::new() },
+                message: if first {
+                    harmless(&problem.message)
+                } else {
+                    format!("and in {}", sources.name(source))
+                },
+                help: if first {
+                    harmless(&problem.help)
+                } else {
+                    String::new()
+                },
                 source: NamedSource::new(sources.name(source), harmless(sources.text(source))),
                 labels: here.map(label).collect(),
                 related: Vec::new(),
@@ -206,7 +242,15 @@ impl Drawn {
 /// Text from a plan may hold bytes that steer a terminal; each becomes one harmless byte, so that places
 /// stay where they are.
 fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_control() && c != '\n' && c != '\t' && c != '\r' { '?' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_ascii_control() && c != '\n' && c != '\t' && c != '\r' {
+                '?'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 impl fmt::Display for Drawn {
@@ -238,11 +282,13 @@ impl Diagnostic for Drawn {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        (!self.labels.is_empty()).then(|| Box::new(self.labels.iter().cloned()) as Box<dyn Iterator<Item = LabeledSpan>>)
+        (!self.labels.is_empty())
+            .then(|| Box::new(self.labels.iter().cloned()) as Box<dyn Iterator<Item = LabeledSpan>>)
     }
 
     fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
         let related = self.related.iter().map(|d| d as &dyn Diagnostic);
-        (!self.related.is_empty()).then(|| Box::new(related) as Box<dyn Iterator<Item = &dyn Diagnostic>>)
+        (!self.related.is_empty())
+            .then(|| Box::new(related) as Box<dyn Iterator<Item = &dyn Diagnostic>>)
     }
 }

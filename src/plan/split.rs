@@ -39,7 +39,11 @@ pub fn split(source: u32, text: &str, problems: &mut Vec<Problem>) -> Vec<Chunk>
         let start = scan.at;
         scan.broken = false;
         scan.node();
-        chunks.push(Chunk { start, end: scan.at, broken: scan.broken });
+        chunks.push(Chunk {
+            start,
+            end: scan.at,
+            broken: scan.broken,
+        });
     }
     chunks
 }
@@ -65,9 +69,21 @@ impl Scan<'_> {
         self.bytes[self.at..].starts_with(text.as_bytes())
     }
 
-    fn problem(&mut self, code: &'static str, message: &str, at: (usize, usize), label: &str, help: &str) {
-        let span = Span { source: self.source, start: at.0 as u32, end: at.1 as u32 };
-        self.problems.push(Problem::error(code, message).label(span, label).help(help));
+    fn problem(
+        &mut self,
+        code: &'static str,
+        message: &str,
+        at: (usize, usize),
+        label: &str,
+        help: &str,
+    ) {
+        let span = Span {
+            source: self.source,
+            start: at.0 as u32,
+            end: at.1 as u32,
+        };
+        self.problems
+            .push(Problem::error(code, message).label(span, label).help(help));
         self.broken = true;
     }
 
@@ -81,7 +97,13 @@ impl Scan<'_> {
                 _ if self.looking_at("\u{feff}") => self.at += 3,
                 b'}' => {
                     let at = (self.at, self.at + 1);
-                    self.problem("plan::brace", "a `}` closes nothing", at, "no `{` before it", "take it away, or open its node with `{`");
+                    self.problem(
+                        "plan::brace",
+                        "a `}` closes nothing",
+                        at,
+                        "no `{` before it",
+                        "take it away, or open its node with `{`",
+                    );
                     self.at += 1;
                 }
                 _ => return true,
@@ -124,7 +146,13 @@ impl Scan<'_> {
             }
         }
         if let Some(&open) = self.braces.first().filter(|_| !self.stopped) {
-            self.problem("plan::brace", "a `{` is never closed", (open, open + 1), "opened here", "close it with `}`");
+            self.problem(
+                "plan::brace",
+                "a `{` is never closed",
+                (open, open + 1),
+                "opened here",
+                "close it with `}`",
+            );
             self.braces.clear();
         }
     }
@@ -163,12 +191,24 @@ impl Scan<'_> {
                 self.at += 1;
             }
         }
-        self.problem("plan::comment", "a comment is never closed", (start, start + 2), "opened here", "close it with `*/`");
+        self.problem(
+            "plan::comment",
+            "a comment is never closed",
+            (start, start + 2),
+            "opened here",
+            "close it with `*/`",
+        );
     }
 
     fn too_deep(&mut self, at: (usize, usize), what: &str) {
         let message = format!("{what} are nested deeper than {MAX_DEPTH} levels");
-        self.problem("plan::depth", &message, at, "from here", "a plan needs five levels at most: is this the right file?");
+        self.problem(
+            "plan::depth",
+            &message,
+            at,
+            "from here",
+            "a plan needs five levels at most: is this the right file?",
+        );
         self.stopped = true;
     }
 
@@ -202,7 +242,13 @@ impl Scan<'_> {
     fn string(&mut self) {
         let start = self.at;
         if self.looking_at("\"\"\"") {
-            self.problem("plan::string", "a string in triple quotes is KDL 2's alone", (start, start + 3), "this string", ONE_LINE);
+            self.problem(
+                "plan::string",
+                "a string in triple quotes is KDL 2's alone",
+                (start, start + 3),
+                "this string",
+                ONE_LINE,
+            );
             self.at += 3;
             let rest = self.text[self.at..].find("\"\"\"");
             self.at = rest.map_or(self.bytes.len(), |n| self.at + n + 3);
@@ -218,7 +264,13 @@ impl Scan<'_> {
                 }
                 b'\n' => break,
                 0 => {
-                    self.problem("plan::string", "a string holds a NUL", (self.at, self.at + 1), "here", "take it away");
+                    self.problem(
+                        "plan::string",
+                        "a string holds a NUL",
+                        (self.at, self.at + 1),
+                        "here",
+                        "take it away",
+                    );
                     self.at += 1;
                 }
                 b'\\' => self.escape(),
@@ -226,28 +278,57 @@ impl Scan<'_> {
             }
         }
         let end = self.at.max(start + 1);
-        self.problem("plan::string", "a string is not closed on its line", (start, end), "opened here", ONE_LINE);
+        self.problem(
+            "plan::string",
+            "a string is not closed on its line",
+            (start, end),
+            "opened here",
+            ONE_LINE,
+        );
     }
 
     fn escape(&mut self) {
         let at = (self.at, (self.at + 2).min(self.bytes.len()));
         if self.looking_at("\\/") {
-            self.problem("plan::string", "`\\/` is an escape of KDL 1 alone", at, "here", "write `/`");
+            self.problem(
+                "plan::string",
+                "`\\/` is an escape of KDL 1 alone",
+                at,
+                "here",
+                "write `/`",
+            );
         } else if self.looking_at("\\u{") {
-            let digits = self.text[self.at + 3..].split('}').next().unwrap_or_default();
+            let digits = self.text[self.at + 3..]
+                .split('}')
+                .next()
+                .unwrap_or_default();
             if !digits.is_empty() && digits.bytes().all(|b| b == b'0') {
-                self.problem("plan::string", "a string holds a NUL", at, "here", "take it away");
+                self.problem(
+                    "plan::string",
+                    "a string holds a NUL",
+                    at,
+                    "here",
+                    "take it away",
+                );
             }
         }
         // A line break is the string's end, whatever stands before it.
-        self.at += if self.bytes.get(self.at + 1).is_none_or(|b| *b == b'\n') { 1 } else { 2 };
+        self.at += if self.bytes.get(self.at + 1).is_none_or(|b| *b == b'\n') {
+            1
+        } else {
+            2
+        };
         while !self.text.is_char_boundary(self.at) {
             self.at += 1;
         }
     }
 
     fn word_starts(&self) -> bool {
-        self.at == 0 || matches!(self.bytes[self.at - 1], b' ' | b'\t' | b'\n' | b'\r' | b'=' | b';' | b'{' | b')' | b'}')
+        self.at == 0
+            || matches!(
+                self.bytes[self.at - 1],
+                b' ' | b'\t' | b'\n' | b'\r' | b'=' | b';' | b'{' | b')' | b'}'
+            )
     }
 
     fn is_raw_string(&self) -> bool {
@@ -257,16 +338,29 @@ impl Scan<'_> {
 
     /// `#"raw"#`, `#true`, `#null` of KDL 2.
     fn hash(&mut self) {
-        if self.word_starts() && self.text[self.at..].trim_start_matches('#').starts_with('"') {
+        if self.word_starts()
+            && self.text[self.at..]
+                .trim_start_matches('#')
+                .starts_with('"')
+        {
             self.raw_string(0);
             return;
         }
         let start = self.at;
         let rest = &self.text[start..];
-        let length = rest.find(|c: char| c.is_whitespace() || ";{}()=\"".contains(c)).unwrap_or(rest.len()).max(1);
+        let length = rest
+            .find(|c: char| c.is_whitespace() || ";{}()=\"".contains(c))
+            .unwrap_or(rest.len())
+            .max(1);
         self.at += length;
         let message = format!("`{}` is KDL 2's alone", &rest[..length]);
-        self.problem("plan::value", &message, (start, self.at), "here", "values are quoted strings and integers: write \"true\" where a word is meant");
+        self.problem(
+            "plan::value",
+            &message,
+            (start, self.at),
+            "here",
+            "values are quoted strings and integers: write \"true\" where a word is meant",
+        );
     }
 
     fn raw_string(&mut self, prefix: usize) {
@@ -275,15 +369,27 @@ impl Scan<'_> {
         let hashes = self.text[body..].bytes().take_while(|b| *b == b'#').count();
         let close = format!("\"{}", "#".repeat(hashes));
         let from = body + hashes + 1;
-        self.at = self.text[from..].find(&close).map_or(self.bytes.len(), |n| from + n + close.len());
-        let end = self.text[start..self.at].find('\n').map_or(self.at, |n| start + n);
-        self.problem("plan::string", "raw strings are written otherwise in KDL 1 and in KDL 2", (start, end), "this string", "write \"…\" with `\\\\` and `\\\"` inside");
+        self.at = self.text[from..]
+            .find(&close)
+            .map_or(self.bytes.len(), |n| from + n + close.len());
+        let end = self.text[start..self.at]
+            .find('\n')
+            .map_or(self.at, |n| start + n);
+        self.problem(
+            "plan::string",
+            "raw strings are written otherwise in KDL 1 and in KDL 2",
+            (start, end),
+            "this string",
+            "write \"…\" with `\\\\` and `\\\"` inside",
+        );
     }
 
     fn word(&mut self) {
         let start = self.at;
         let rest = &self.text[start..];
-        let length = rest.find(|c: char| c.is_whitespace() || ";{}()=\"/\\#".contains(c)).unwrap_or(rest.len());
+        let length = rest
+            .find(|c: char| c.is_whitespace() || ";{}()=\"/\\#".contains(c))
+            .unwrap_or(rest.len());
         // A `/` or `#` within a word is no comment; one character at least is taken.
         let first = rest.chars().next().map_or(1, char::len_utf8);
         self.at += length.max(first);
@@ -292,14 +398,26 @@ impl Scan<'_> {
 
     fn property(&mut self) {
         self.at += 1;
-        let Some((start, end)) = self.word.take() else { return };
+        let Some((start, end)) = self.word.take() else {
+            return;
+        };
         let name = self.text[start..end].trim_matches('"');
-        let new = self.properties.last_mut().is_none_or(|names| names.insert(name));
+        let new = self
+            .properties
+            .last_mut()
+            .is_none_or(|names| names.insert(name));
         if !new {
             let message = format!("property `{name}` is given twice");
-            self.problem("plan::twice", &message, (start, end), "the second time", "keep one of them");
+            self.problem(
+                "plan::twice",
+                &message,
+                (start, end),
+                "the second time",
+                "keep one of them",
+            );
         }
     }
 }
 
-const ONE_LINE: &str = "a string begins and ends with `\"` on one line; `\\n` stands for a line break";
+const ONE_LINE: &str =
+    "a string begins and ends with `\"` on one line; `\\n` stands for a line break";

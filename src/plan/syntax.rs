@@ -65,13 +65,30 @@ pub enum Scalar {
 }
 
 /// Parses a chunk of a text. What is wrong with it goes to `problems`.
-pub fn parse(sources: &Sources, source: u32, chunk: Chunk, problems: &mut Vec<Problem>) -> Vec<Node> {
+pub fn parse(
+    sources: &Sources,
+    source: u32,
+    chunk: Chunk,
+    problems: &mut Vec<Problem>,
+) -> Vec<Node> {
     let text = &sources.text(source)[chunk.start..chunk.end];
-    let place = Place { source, offset: chunk.start };
+    let place = Place {
+        source,
+        offset: chunk.start,
+    };
     match knuffel::parse_ast::<AstSpan>(sources.name(source), text) {
-        Ok(document) => document.nodes.into_iter().map(|node| place.node(node)).collect(),
+        Ok(document) => document
+            .nodes
+            .into_iter()
+            .map(|node| place.node(node))
+            .collect(),
         Err(error) => {
-            let found: Vec<_> = error.related().into_iter().flatten().map(|d| place.problem(d)).collect();
+            let found: Vec<_> = error
+                .related()
+                .into_iter()
+                .flatten()
+                .map(|d| place.problem(d))
+                .collect();
             if found.is_empty() {
                 problems.push(Problem::error("plan::syntax", error.to_string()).help(SYNTAX));
             }
@@ -91,7 +108,11 @@ struct Place {
 
 impl Place {
     fn span(self, start: usize, end: usize) -> Span {
-        Span { source: self.source, start: (self.offset + start) as u32, end: (self.offset + end) as u32 }
+        Span {
+            source: self.source,
+            start: (self.offset + start) as u32,
+            end: (self.offset + end) as u32,
+        }
     }
 
     fn of(self, span: &AstSpan) -> Span {
@@ -99,7 +120,9 @@ impl Place {
     }
 
     fn problem(self, diagnostic: &dyn Diagnostic) -> Problem {
-        let help = diagnostic.help().map_or_else(|| SYNTAX.to_owned(), |h| h.to_string());
+        let help = diagnostic
+            .help()
+            .map_or_else(|| SYNTAX.to_owned(), |h| h.to_string());
         let mut problem = Problem::error("plan::syntax", diagnostic.to_string()).help(help);
         for label in diagnostic.labels().into_iter().flatten() {
             let span = self.span(label.offset(), label.offset() + label.len());
@@ -110,11 +133,18 @@ impl Place {
 
     fn node(self, node: SpannedNode<AstSpan>) -> Node {
         let span = self.of(node.span());
-        let annotation = node.type_name.as_ref().map(|t| (t.as_str().to_owned(), self.of(t.span())));
+        let annotation = node
+            .type_name
+            .as_ref()
+            .map(|t| (t.as_str().to_owned(), self.of(t.span())));
         let mut properties: Vec<_> = node
             .properties
             .iter()
-            .map(|(name, value)| Property { name: name.to_string(), name_span: self.of(name.span()), value: self.value(value) })
+            .map(|(name, value)| Property {
+                name: name.to_string(),
+                name_span: self.of(name.span()),
+                value: self.value(value),
+            })
             .collect();
         // The parser keeps them by name; order of the text is order of the result.
         properties.sort_by_key(|p| p.name_span.start);
@@ -125,19 +155,31 @@ impl Place {
             annotation,
             arguments: node.arguments.iter().map(|v| self.value(v)).collect(),
             properties,
-            children: node.children.as_ref().map(|c| c.iter().cloned().map(|n| self.node(n)).collect()),
+            children: node
+                .children
+                .as_ref()
+                .map(|c| c.iter().cloned().map(|n| self.node(n)).collect()),
         }
     }
 
     fn value(self, value: &AstValue<AstSpan>) -> Value {
         let literal = match &*value.literal {
             Literal::String(text) => Scalar::Text(text.to_string()),
-            Literal::Int(number) => i64::try_from(number).map_or(Scalar::Other("a number too large"), Scalar::Number),
+            Literal::Int(number) => {
+                i64::try_from(number).map_or(Scalar::Other("a number too large"), Scalar::Number)
+            }
             Literal::Decimal(_) => Scalar::Other("a number with a fraction"),
             Literal::Bool(_) => Scalar::Other("a boolean"),
             Literal::Null => Scalar::Other("null"),
         };
-        let annotation = value.type_name.as_ref().map(|t| (t.as_str().to_owned(), self.of(t.span())));
-        Value { annotation, literal, span: self.of(value.literal.span()) }
+        let annotation = value
+            .type_name
+            .as_ref()
+            .map(|t| (t.as_str().to_owned(), self.of(t.span())));
+        Value {
+            annotation,
+            literal,
+            span: self.of(value.literal.span()),
+        }
     }
 }

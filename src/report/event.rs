@@ -8,7 +8,11 @@ pub const SCHEMA: &str = "meshplan.events/1";
 
 /// Something that happened, in the order it happened.
 #[derive(Debug, Clone, Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(
+    tag = "event",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case"
+)]
 pub enum Event {
     /// First event of a run.
     RunStarted {
@@ -54,6 +58,12 @@ pub enum Event {
         task: String,
         /// What it does, such as `sign cluster1/ca-cert.pem`.
         doing: String,
+    },
+    /// A built-in file is whole, and waits for its group to be synced and published. `task-finished` tells
+    /// that it has its name.
+    TaskMade {
+        /// As in [`Event::Verdict`].
+        task: String,
     },
     /// A child of a `task` node, or of a cluster step, wrote something.
     Output {
@@ -154,7 +164,7 @@ pub struct Summary {
     pub refused: usize,
     /// Tasks left undone, as for a cluster without a context.
     pub undone: usize,
-    /// Tasks not reached before an interrupt.
+    /// Tasks not reached because of an interrupt, a failure or a refusal.
     pub not_started: usize,
     /// Name of the signal that ended the run.
     pub interrupted: Option<&'static str>,

@@ -92,6 +92,7 @@ impl Human {
                     self.paint.ink(Ink::Dim, text.trim_end()) + "\n",
                 )
             }
+            Event::TaskMade { .. } => Lines::default(),
             Event::Output { task, text } => {
                 let text = format!(
                     "{}\n{}",

@@ -113,10 +113,11 @@ mod tests {
             Event::Undone { .. } => 8,
             Event::Problems { .. } => 9,
             Event::Error { .. } => 10,
-            Event::RunFinished(_) => 11,
+            Event::TaskMade { .. } => 11,
+            Event::RunFinished(_) => 12,
         };
         let places: Vec<_> = testing::one_of_each("").iter().map(place).collect();
-        assert_eq!(places, (0..12).collect::<Vec<_>>());
+        assert_eq!(places, (0..13).collect::<Vec<_>>());
     }
 
     #[test]

@@ -169,6 +169,9 @@ impl View {
                     },
                 );
             }
+            Event::TaskMade { task } => {
+                self.running.shift_remove(task);
+            }
             Event::TaskFinished { task, .. } => {
                 self.running.shift_remove(task);
                 self.done += 1;

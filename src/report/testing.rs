@@ -152,6 +152,9 @@ pub(super) fn one_of_each(tail: &str) -> Vec<Event> {
             message: text("/srv/mesh/out: another meshplan is at work there"),
             exit_code: 6,
         },
+        Event::TaskMade {
+            task: text("cluster1/ca-cert.pem"),
+        },
         Event::RunFinished(Summary {
             ran: 1,
             current: 9,

@@ -1,5 +1,11 @@
 //! A folder of its own with plans in it, and the real binary run there.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    missing_docs
+)]
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +41,13 @@ impl Ran {
     /// Asserts the exit code, showing all that was said where it is another.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 
@@ -48,14 +60,22 @@ impl Ran {
 
     /// Events of `--format json` with that name.
     pub fn events(&self, name: &str) -> Vec<serde_json::Value> {
-        let lines = self.stdout.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect(l));
+        let lines = self
+            .stdout
+            .lines()
+            .map(|l| serde_json::from_str::<serde_json::Value>(l).expect(l));
         lines.filter(|e| e["event"] == name).collect()
     }
 
     /// Names of tasks that ran and changed something, sorted.
     pub fn ran(&self) -> Vec<String> {
-        let finished = self.events("task-finished").into_iter().filter(|e| e["changed"] == true);
-        let mut names: Vec<_> = finished.map(|e| e["task"].as_str().unwrap().to_owned()).collect();
+        let finished = self
+            .events("task-finished")
+            .into_iter()
+            .filter(|e| e["changed"] == true);
+        let mut names: Vec<_> = finished
+            .map(|e| e["task"].as_str().unwrap().to_owned())
+            .collect();
         names.sort();
         names
     }
@@ -63,7 +83,10 @@ impl Ran {
 
 impl World {
     pub fn new(plan: &str) -> Self {
-        let world = Self { dir: TempDir::new().unwrap(), env: BTreeMap::new() };
+        let world = Self {
+            dir: TempDir::new().unwrap(),
+            env: BTreeMap::new(),
+        };
         world.write("plan.kdl", plan);
         world
     }
@@ -93,8 +116,23 @@ impl World {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meshplan"));
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
-        for name in ["MESH", "WORK_DIR", "CLUSTER_1", "CLUSTER_2", "CTX_1", "CTX_2", "NETWORK_1", "NETWORK_2", "NO_COLOR", "KUBECTL", "ISTIOCTL"] {
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
+        for name in [
+            "MESH",
+            "WORK_DIR",
+            "CLUSTER_1",
+            "CLUSTER_2",
+            "CTX_1",
+            "CTX_2",
+            "NETWORK_1",
+            "NETWORK_2",
+            "NO_COLOR",
+            "KUBECTL",
+            "ISTIOCTL",
+        ] {
             command.env_remove(name);
         }
         command.envs(&self.env);
@@ -124,7 +162,9 @@ impl World {
 }
 
 fn walk(dir: &Path, below: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
     for entry in entries {
         let entry = entry.unwrap();
         let name = below.join(entry.file_name());

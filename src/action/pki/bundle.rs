@@ -52,7 +52,12 @@ impl Finding {
 ///
 /// # Errors
 /// Where one of the texts holds no certificate.
-pub fn chain(ca_cert: &[u8], between: &[u8], root: &[u8], form: ChainForm) -> Result<Vec<u8>, PkiError> {
+pub fn chain(
+    ca_cert: &[u8],
+    between: &[u8],
+    root: &[u8],
+    form: ChainForm,
+) -> Result<Vec<u8>, PkiError> {
     let mut ders = pem::certificates(ca_cert)?;
     ders.truncate(1);
     if !between.is_empty() {
@@ -77,7 +82,12 @@ pub fn judge(bundle: &Bundle, now: OffsetDateTime) -> Vec<Finding> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             found.error("C01", format!("{name} is missing or empty"));
         } else if bytes.last() != Some(&b'\n') {
-            found.error("C17", format!("{name} does not end with a line break; joined to another file it would be cut"));
+            found.error(
+                "C17",
+                format!(
+                    "{name} does not end with a line break; joined to another file it would be cut"
+                ),
+            );
         }
     }
     let mut read = |rule, name: &str, bytes| match pem::certificates(bytes) {
@@ -94,19 +104,22 @@ pub fn judge(bundle: &Bundle, now: OffsetDateTime) -> Vec<Finding> {
         read("C03", "root-cert.pem", bundle.root_cert),
     ];
     let mut parsed = Vec::new();
-    for (ders, name) in ders.iter().zip(["ca-cert.pem", "cert-chain.pem", "root-cert.pem"]) {
+    for (ders, name) in ders
+        .iter()
+        .zip(["ca-cert.pem", "cert-chain.pem", "root-cert.pem"])
+    {
         let certs: Result<Vec<_>, _> = ders.iter().map(|der| read::parse(der)).collect();
         parsed.push(certs.unwrap_or_else(|e| {
             found.error("C03", format!("{name}: {e}"));
             Vec::new()
         }));
     }
-    if let [ca, chain, roots] = parsed.as_slice() {
-        if let Some(ca) = ca.first() {
-            found.key(bundle.ca_key, ca);
-            found.path(ca, chain, roots, now);
-            found.form(ca, chain, roots);
-        }
+    if let [ca, chain, roots] = parsed.as_slice()
+        && let Some(ca) = ca.first()
+    {
+        found.key(bundle.ca_key, ca);
+        found.path(ca, chain, roots, now);
+        found.form(ca, chain, roots);
     }
     found.0
 }
@@ -115,11 +128,19 @@ struct Findings(Vec<Finding>);
 
 impl Findings {
     fn error(&mut self, rule: &'static str, message: String) {
-        self.0.push(Finding { rule, severity: Severity::Error, message });
+        self.0.push(Finding {
+            rule,
+            severity: Severity::Error,
+            message,
+        });
     }
 
     fn warn(&mut self, rule: &'static str, message: String) {
-        self.0.push(Finding { rule, severity: Severity::Warning, message });
+        self.0.push(Finding {
+            rule,
+            severity: Severity::Warning,
+            message,
+        });
     }
 
     fn key(&mut self, text: &[u8], ca: &X509Certificate) {
@@ -127,13 +148,22 @@ impl Findings {
             Err(PkiError::Empty) => {}
             Err(e) => self.error("C04", format!("ca-key.pem: {e}")),
             Ok(key) if key.public_key != read::facts(ca).public_key => {
-                self.error("C04", "ca-cert.pem does not carry the key of ca-key.pem".to_owned());
+                self.error(
+                    "C04",
+                    "ca-cert.pem does not carry the key of ca-key.pem".to_owned(),
+                );
             }
             Ok(_) => {}
         }
     }
 
-    fn path(&mut self, ca: &X509Certificate, chain: &[X509Certificate], roots: &[X509Certificate], now: OffsetDateTime) {
+    fn path(
+        &mut self,
+        ca: &X509Certificate,
+        chain: &[X509Certificate],
+        roots: &[X509Certificate],
+        now: OffsetDateTime,
+    ) {
         let Some(path) = climb(ca, chain, roots) else {
             let (subject, issuer) = (read::name_text(ca.subject()), read::name_text(ca.issuer()));
             self.error("C03", format!("`{subject}` of ca-cert.pem does not lead through cert-chain.pem to root-cert.pem (its issuer is `{issuer}`)"));
@@ -161,25 +191,41 @@ impl Findings {
         }
         let (end, root_end) = (ca.validity().not_after, path[last].validity().not_after);
         if end > root_end {
-            self.warn("C12", "ca-cert.pem ends after its root, so it is worth nothing in its last days".to_owned());
+            self.warn(
+                "C12",
+                "ca-cert.pem ends after its root, so it is worth nothing in its last days"
+                    .to_owned(),
+            );
         }
     }
 
     fn form(&mut self, ca: &X509Certificate, chain: &[X509Certificate], roots: &[X509Certificate]) {
         let same = |a: &X509Certificate, b: &X509Certificate| a.as_raw() == b.as_raw();
         if chain.iter().any(|c| roots.iter().any(|r| same(c, r))) {
-            self.warn("C10", "cert-chain.pem holds the root, which istiod then sends twice".to_owned());
+            self.warn(
+                "C10",
+                "cert-chain.pem holds the root, which istiod then sends twice".to_owned(),
+            );
         }
-        let in_order = chain.windows(2).all(|pair| pair[0].issuer().as_raw() == pair[1].subject().as_raw());
+        let in_order = chain
+            .windows(2)
+            .all(|pair| pair[0].issuer().as_raw() == pair[1].subject().as_raw());
         if !chain.first().is_some_and(|first| same(first, ca)) || !in_order {
-            self.warn("C11", "cert-chain.pem does not go from the signing certificate upwards".to_owned());
+            self.warn(
+                "C11",
+                "cert-chain.pem does not go from the signing certificate upwards".to_owned(),
+            );
         }
     }
 }
 
 /// The way up from a certificate to one of the roots, as Go's `Verify` finds it: by name and signature,
 /// over certificates in any order.
-fn climb<'a, 'b>(ca: &'b X509Certificate<'a>, chain: &'b [X509Certificate<'a>], roots: &'b [X509Certificate<'a>]) -> Option<Vec<&'b X509Certificate<'a>>> {
+fn climb<'a, 'b>(
+    ca: &'b X509Certificate<'a>,
+    chain: &'b [X509Certificate<'a>],
+    roots: &'b [X509Certificate<'a>],
+) -> Option<Vec<&'b X509Certificate<'a>>> {
     let mut ways = vec![vec![ca]];
     while let Some(way) = ways.pop() {
         let top = way[way.len() - 1];

@@ -13,13 +13,19 @@ pub enum PkiError {
     #[error("it begins with a `{0}` block")]
     WrongBlock(String),
     /// A key that asks for a passphrase (facts F2.7).
-    #[error("the key is encrypted; istiod and meshplan need it in clear: `openssl pkey -in KEY -out KEY.clear` writes it so")]
+    #[error(
+        "the key is encrypted; istiod and meshplan need it in clear: `openssl pkey -in KEY -out KEY.clear` writes it so"
+    )]
     EncryptedKey,
     /// `openssl ecparam -genkey` writes parameters before the key; istiod takes the first block for the key.
-    #[error("an EC PARAMETERS block stands before the key; `openssl pkey -in KEY -out KEY.pkcs8` writes the key alone")]
+    #[error(
+        "an EC PARAMETERS block stands before the key; `openssl pkey -in KEY -out KEY.pkcs8` writes the key alone"
+    )]
     EcParameters,
     /// OpenSSH's own format.
-    #[error("the key is in OpenSSH's own format; `ssh-keygen -p -m PKCS8 -f KEY` converts it in place")]
+    #[error(
+        "the key is in OpenSSH's own format; `ssh-keygen -p -m PKCS8 -f KEY` converts it in place"
+    )]
     OpenSsh,
     /// The block's bytes are no key.
     #[error("its bytes are no private key that can be read")]
@@ -31,7 +37,9 @@ pub enum PkiError {
     #[error("it holds a private key beside certificates: take that out")]
     KeyAmongCerts,
     /// A kind of key that istiod does not take.
-    #[error("keys of kind {0} are not for a mesh: RSA of 2048 bits and more, ECDSA P-256 and P-384 are")]
+    #[error(
+        "keys of kind {0} are not for a mesh: RSA of 2048 bits and more, ECDSA P-256 and P-384 are"
+    )]
     Algorithm(String),
     /// The certificate is for another key.
     #[error("the certificate `{0}` does not carry this private key")]
@@ -53,7 +61,9 @@ pub enum PkiError {
     #[error("the signature of `{0}` does not verify with its issuer's key")]
     Signature(String),
     /// A signature that Go refuses (facts F2.8).
-    #[error("`{subject}` is signed with {algorithm}, which istiod refuses: have it signed with SHA-256 or better")]
+    #[error(
+        "`{subject}` is signed with {algorithm}, which istiod refuses: have it signed with SHA-256 or better"
+    )]
     WeakSignature {
         /// The certificate.
         subject: String,
@@ -64,7 +74,9 @@ pub enum PkiError {
     #[error("`{0}` is not a CA (basicConstraints without CA:TRUE): it may not sign a cluster's CA")]
     NotCa(String),
     /// No room below it.
-    #[error("`{subject}` has pathlen:{pathlen}, but {below} CAs would stand below it: it needs pathlen {below} or none")]
+    #[error(
+        "`{subject}` has pathlen:{pathlen}, but {below} CAs would stand below it: it needs pathlen {below} or none"
+    )]
     PathLength {
         /// The certificate.
         subject: String,
@@ -77,7 +89,9 @@ pub enum PkiError {
     #[error("`{0}` may not sign certificates (keyUsage without keyCertSign)")]
     KeyUsage(String),
     /// extendedKeyUsage that forbids TLS servers or clients (facts F2.4, C07).
-    #[error("`{0}` has an extendedKeyUsage without serverAuth and clientAuth, which forbids mTLS below it")]
+    #[error(
+        "`{0}` has an extendedKeyUsage without serverAuth and clientAuth, which forbids mTLS below it"
+    )]
     ExtendedKeyUsage(String),
     /// Over.
     #[error("`{subject}` expired on {end}")]
@@ -99,7 +113,9 @@ pub enum PkiError {
     #[error("its validity would end on {0}, which is over")]
     Over(String),
     /// The path does not reach a root.
-    #[error("the issuer of `{0}`, `{1}`, is not among the certificates: add it with `chain \"FILE\"`")]
+    #[error(
+        "the issuer of `{0}`, `{1}`, is not among the certificates: add it with `chain \"FILE\"`"
+    )]
     NoPath(String, String),
     /// The library's own word.
     #[error("cannot sign: {0}")]

@@ -26,12 +26,21 @@ impl Path {
         for text in texts {
             pool.extend(pem::certificates(text).map_err(one)?);
         }
-        let certs: Vec<_> = pool.iter().map(|der| read::parse(der)).collect::<Result<_, _>>().map_err(one)?;
-        let Some(mut at) = certs.first() else { return Err(one(PkiError::Empty)) };
+        let certs: Vec<_> = pool
+            .iter()
+            .map(|der| read::parse(der))
+            .collect::<Result<_, _>>()
+            .map_err(one)?;
+        let Some(mut at) = certs.first() else {
+            return Err(one(PkiError::Empty));
+        };
         let mut path = vec![at];
         let mut problems = Vec::new();
         while at.subject().as_raw() != at.issuer().as_raw() {
-            let named = |c: &&X509Certificate| c.subject().as_raw() == at.issuer().as_raw() && !path.iter().any(|p| p.as_raw() == c.as_raw());
+            let named = |c: &&X509Certificate| {
+                c.subject().as_raw() == at.issuer().as_raw()
+                    && !path.iter().any(|p| p.as_raw() == c.as_raw())
+            };
             let found: Vec<_> = certs.iter().filter(named).collect();
             let fits = found.iter().find(|c| read::verify(at, c).is_ok());
             match (fits, found.first()) {
@@ -41,7 +50,10 @@ impl Path {
                     break;
                 }
                 (None, None) => {
-                    problems.push(PkiError::NoPath(read::name_text(at.subject()), read::name_text(at.issuer())));
+                    problems.push(PkiError::NoPath(
+                        read::name_text(at.subject()),
+                        read::name_text(at.issuer()),
+                    ));
                     break;
                 }
             }
@@ -51,7 +63,13 @@ impl Path {
             // Below the issuing CA stands the cluster's CA.
             problems.extend(may_stand(cert, i + 1, i + 1 == path.len(), now));
         }
-        if problems.is_empty() { Ok(Self { ders: path.iter().map(|c| c.as_raw().to_vec()).collect() }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Self {
+                ders: path.iter().map(|c| c.as_raw().to_vec()).collect(),
+            })
+        } else {
+            Err(problems)
+        }
     }
 
     /// The root certificate.
@@ -66,29 +84,49 @@ impl Path {
 
     /// True where the PEM text holds this very root and nothing else.
     pub fn is_root(&self, text: &[u8]) -> bool {
-        pem::certificates(text).is_ok_and(|certs| certs.len() == 1 && Some(&certs[0]) == self.ders.last())
+        pem::certificates(text)
+            .is_ok_and(|certs| certs.len() == 1 && Some(&certs[0]) == self.ders.last())
     }
 }
 
 /// What forbids a CA its place with `below` CAs under it. A trust anchor's own signature proves nothing,
 /// and nobody checks it.
-pub(super) fn may_stand(cert: &X509Certificate, below: usize, anchor: bool, now: OffsetDateTime) -> Vec<PkiError> {
+pub(super) fn may_stand(
+    cert: &X509Certificate,
+    below: usize,
+    anchor: bool,
+    now: OffsetDateTime,
+) -> Vec<PkiError> {
     let facts = read::facts(cert);
     let subject = facts.subject.clone();
     let mut problems = Vec::new();
     if facts.not_after <= now {
-        problems.push(PkiError::Expired { subject: subject.clone(), end: facts.not_after.date().to_string() });
+        problems.push(PkiError::Expired {
+            subject: subject.clone(),
+            end: facts.not_after.date().to_string(),
+        });
     }
     if facts.not_before > now {
-        problems.push(PkiError::NotYet { subject: subject.clone(), begin: facts.not_before.to_string() });
+        problems.push(PkiError::NotYet {
+            subject: subject.clone(),
+            begin: facts.not_before.to_string(),
+        });
     }
     if !facts.is_ca {
         problems.push(PkiError::NotCa(subject.clone()));
     }
     if let Some(pathlen) = facts.pathlen.filter(|p| (*p as usize) < below) {
-        problems.push(PkiError::PathLength { subject: subject.clone(), pathlen, below });
+        problems.push(PkiError::PathLength {
+            subject: subject.clone(),
+            pathlen,
+            below,
+        });
     }
-    if facts.key_usage.as_ref().is_some_and(|usage| !usage.contains(&"keyCertSign")) {
+    if facts
+        .key_usage
+        .as_ref()
+        .is_some_and(|usage| !usage.contains(&"keyCertSign"))
+    {
         problems.push(PkiError::KeyUsage(subject.clone()));
     }
     if let Ok(Some(usage)) = cert.extended_key_usage() {
@@ -99,14 +137,19 @@ pub(super) fn may_stand(cert: &X509Certificate, below: usize, anchor: bool, now:
     }
     problems.extend(weak_key(&facts).map(PkiError::Algorithm));
     if !anchor {
-        problems.extend(weak_signature(cert).map(|algorithm| PkiError::WeakSignature { subject, algorithm }));
+        problems.extend(
+            weak_signature(cert).map(|algorithm| PkiError::WeakSignature { subject, algorithm }),
+        );
     }
     problems
 }
 
 /// A key that is not for a mesh (facts F2.8, C08): its kind.
 pub(super) fn weak_key(facts: &read::CertFacts) -> Option<String> {
-    let bits = facts.describe_key.strip_prefix("RSA ").and_then(|b| b.parse::<u32>().ok());
+    let bits = facts
+        .describe_key
+        .strip_prefix("RSA ")
+        .and_then(|b| b.parse::<u32>().ok());
     let fine = facts.algorithm.is_some() || bits.is_some_and(|b| b >= 2048);
     (!fine).then(|| facts.describe_key.clone())
 }
@@ -119,7 +162,9 @@ pub(super) fn weak_signature(cert: &X509Certificate) -> Option<String> {
         ("1.2.840.10045.4.1", "ECDSA with SHA-1"),
     ];
     let algorithm = cert.signature_algorithm.algorithm.to_id_string();
-    weak.iter().find(|(id, _)| *id == algorithm).map(|(_, name)| (*name).to_owned())
+    weak.iter()
+        .find(|(id, _)| *id == algorithm)
+        .map(|(_, name)| (*name).to_owned())
 }
 
 /// A CA that signs, with its key and its path. Threads share one.
@@ -135,7 +180,9 @@ pub struct Issuer {
 /// Shows whom it signs for, never the key.
 impl std::fmt::Debug for Issuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Issuer").field("subject", &self.subject_text).finish_non_exhaustive()
+        f.debug_struct("Issuer")
+            .field("subject", &self.subject_text)
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,11 +191,21 @@ impl Issuer {
     ///
     /// # Errors
     /// Everything that keeps it from signing a cluster's CA.
-    pub fn load(texts: &[&[u8]], private_key: &[u8], now: OffsetDateTime) -> Result<Self, Vec<PkiError>> {
+    pub fn load(
+        texts: &[&[u8]],
+        private_key: &[u8],
+        now: OffsetDateTime,
+    ) -> Result<Self, Vec<PkiError>> {
         let pair = key::pair(private_key).map_err(|e| vec![e]);
         let (path, pair) = match (Path::build(texts, now), pair) {
             (Ok(path), Ok(pair)) => (path, pair),
-            (path, pair) => return Err([path.err(), pair.err()].into_iter().flatten().flatten().collect()),
+            (path, pair) => {
+                return Err([path.err(), pair.err()]
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .collect());
+            }
         };
         let der = path.ders[0].clone();
         let cert = read::parse(&der).map_err(|e| vec![e])?;
@@ -158,12 +215,16 @@ impl Issuer {
             return Err(vec![PkiError::OtherKey(facts.subject)]);
         }
         // An issuer without an identifier of its own is named by what its key would have (RFC 5280 §4.2.1.1).
-        let key_id = facts.key_id.unwrap_or_else(|| key_identifier(pair.der_bytes()));
+        let key_id = facts
+            .key_id
+            .unwrap_or_else(|| key_identifier(pair.der_bytes()));
         let mut params = CertificateParams::default();
         params.key_identifier_method = KeyIdMethod::PreSpecified(key_id);
         // rcgen's rendering of the name is replaced where it is not these bytes (`with_own_name`); so that
         // there is always something to replace, an empty name will not do.
-        params.distinguished_name.push(rcgen::DnType::CommonName, facts.subject.clone());
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, facts.subject.clone());
         Ok(Self {
             rcgen: rcgen::Issuer::new(params, pair),
             subject: cert.subject().as_raw().to_vec(),

@@ -2,7 +2,8 @@
 //! another form than PKCS#8 is never written again.
 
 use rcgen::{
-    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize,
+    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData,
+    RsaKeySize,
 };
 use zeroize::Zeroizing;
 
@@ -74,17 +75,25 @@ pub(super) fn pair(text: &[u8]) -> Result<KeyPair, PkiError> {
         "OPENSSH PRIVATE KEY" => return Err(PkiError::OpenSsh),
         other => return Err(PkiError::WrongBlock(other.to_owned())),
     }
-    let (body, _) = body.split_once(&format!("-----END {label}-----")).ok_or(PkiError::NoPem)?;
+    let (body, _) = body
+        .split_once(&format!("-----END {label}-----"))
+        .ok_or(PkiError::NoPem)?;
     // The header of OpenSSL's older encryption (RFC 1421).
     if body.contains("Proc-Type:") {
         return Err(PkiError::EncryptedKey);
     }
-    let block = Zeroizing::new(format!("-----BEGIN {label}-----{body}-----END {label}-----\n"));
+    let block = Zeroizing::new(format!(
+        "-----BEGIN {label}-----{body}-----END {label}-----\n"
+    ));
     KeyPair::from_pem(&block).map_err(|_| PkiError::BadKey)
 }
 
 fn facts(pair: &KeyPair) -> KeyFacts {
     let spki = pair.subject_public_key_info();
     let (algorithm, describe) = super::read::key_kind(&spki);
-    KeyFacts { algorithm, describe, public_key: digest(&spki) }
+    KeyFacts {
+        algorithm,
+        describe,
+        public_key: digest(&spki),
+    }
 }

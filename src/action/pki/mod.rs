@@ -35,5 +35,7 @@ pub fn digest(bytes: &[u8]) -> Digest {
 /// Key identifier of a public key: SHA-1 of its BIT STRING, RFC 5280 §4.2.1.2 method 1. OpenSSL's `hash`,
 /// and so Istio's Makefile, makes the same, so a CA re-issued here keeps the identifier it had there.
 fn key_identifier(public_key_bits: &[u8]) -> Vec<u8> {
-    aws::digest(&aws::SHA1_FOR_LEGACY_USE_ONLY, public_key_bits).as_ref().to_vec()
+    aws::digest(&aws::SHA1_FOR_LEGACY_USE_ONLY, public_key_bits)
+        .as_ref()
+        .to_vec()
 }

@@ -20,7 +20,11 @@ pub(super) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, PkiError> {
             _ => {}
         }
     }
-    if found.is_empty() { Err(PkiError::NoPem) } else { Ok(found) }
+    if found.is_empty() {
+        Err(PkiError::NoPem)
+    } else {
+        Ok(found)
+    }
 }
 
 /// One certificate as PEM: 64 columns, LF, ended by a line break.
@@ -31,5 +35,8 @@ pub(super) fn certificate_pem(der: &[u8]) -> String {
 
 /// Certificates as one PEM text.
 pub(super) fn certificates_pem<'a>(ders: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-    ders.into_iter().map(certificate_pem).collect::<String>().into_bytes()
+    ders.into_iter()
+        .map(certificate_pem)
+        .collect::<String>()
+        .into_bytes()
 }

@@ -63,7 +63,11 @@ pub fn read_cert(text: &[u8]) -> Result<CertFacts, PkiError> {
 /// `OtherKey`, or that one of them cannot be read.
 pub fn carries_key(cert: &[u8], private_key: &[u8]) -> Result<(), PkiError> {
     let cert = read_cert(cert)?;
-    if key::read_key(private_key)?.public_key == cert.public_key { Ok(()) } else { Err(PkiError::OtherKey(cert.subject)) }
+    if key::read_key(private_key)?.public_key == cert.public_key {
+        Ok(())
+    } else {
+        Err(PkiError::OtherKey(cert.subject))
+    }
 }
 
 /// Proof that the first certificate of `cert` was signed by the first one of `issuer`: names, key
@@ -86,34 +90,53 @@ pub fn differences(cert: &CertFacts, wanted: &Request, algorithm: KeyAlgorithm) 
     };
     differ("subject", cert.subject.clone(), wanted.subject_text());
     if cert.algorithm != Some(algorithm) {
-        differ("key", cert.describe_key.clone(), algorithm.name().to_owned());
+        differ(
+            "key",
+            cert.describe_key.clone(),
+            algorithm.name().to_owned(),
+        );
     }
     let mut dns = [cert.dns.clone(), wanted.dns.clone()];
     dns.iter_mut().for_each(|d| d.sort_unstable());
-    differ("dns", none_or(&dns[0].join(" ")), none_or(&dns[1].join(" ")));
-    differ("pathlen", none_or(&text(cert.pathlen)), none_or(&text(wanted.pathlen)));
+    differ(
+        "dns",
+        none_or(&dns[0].join(" ")),
+        none_or(&dns[1].join(" ")),
+    );
+    differ(
+        "pathlen",
+        none_or(&text(cert.pathlen)),
+        none_or(&text(wanted.pathlen)),
+    );
     // A minute of backdating, and the seconds between two commands of a script, are no difference.
     let slack = std::time::Duration::from_secs(300);
     let off = |a: OffsetDateTime, b: OffsetDateTime| (a - b).unsigned_abs() > slack;
     match wanted.validity {
         Validity::For(span) => {
-            let end = cert.not_before.checked_add(span.try_into().unwrap_or_default());
+            let end = cert
+                .not_before
+                .checked_add(span.try_into().unwrap_or_default());
             if end.is_some_and(|end| off(end, cert.not_after)) {
                 let is = (cert.not_after - cert.not_before).unsigned_abs();
-                let days = std::time::Duration::from_secs((is.as_secs() + 43_200) / 86_400 * 86_400);
+                let days =
+                    std::time::Duration::from_secs((is.as_secs() + 43_200) / 86_400 * 86_400);
                 differ("validity", duration_text(days), wanted.validity.to_string());
             }
         }
         Validity::Until(end) if off(end, cert.not_after) => {
-            differ("validity until", cert.not_after.date().to_string(), end.date().to_string());
+            differ(
+                "validity until",
+                cert.not_after.date().to_string(),
+                end.date().to_string(),
+            );
         }
         Validity::Until(_) => {}
     }
-    if let Some(usage) = &cert.key_usage {
-        if !usage.contains(&"cRLSign") {
-            // Without it a CA cannot be used with ca-crl.pem (facts F2.14).
-            found.push("keyUsage has no cRLSign".to_owned());
-        }
+    if let Some(usage) = &cert.key_usage
+        && !usage.contains(&"cRLSign")
+    {
+        // Without it a CA cannot be used with ca-crl.pem (facts F2.14).
+        found.push("keyUsage has no cRLSign".to_owned());
     }
     found
 }
@@ -123,7 +146,11 @@ fn text(number: Option<impl ToString>) -> String {
 }
 
 fn none_or(text: &str) -> String {
-    if text.is_empty() { "none".to_owned() } else { text.to_owned() }
+    if text.is_empty() {
+        "none".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, PkiError> {
@@ -138,28 +165,35 @@ pub(super) fn verify(cert: &X509Certificate, issuer: &X509Certificate) -> Result
     let subject = name_text(cert.subject());
     if cert.issuer().as_raw() != issuer.subject().as_raw() {
         let (issuer, found) = (name_text(cert.issuer()), name_text(issuer.subject()));
-        return Err(PkiError::OtherIssuer { subject, issuer, found });
+        return Err(PkiError::OtherIssuer {
+            subject,
+            issuer,
+            found,
+        });
     }
-    if let (Some(named), Some(has)) = (authority_key_id(cert), subject_key_id(issuer)) {
-        if named != has {
-            return Err(PkiError::OtherKeyId(subject));
-        }
+    if let (Some(named), Some(has)) = (authority_key_id(cert), subject_key_id(issuer))
+        && named != has
+    {
+        return Err(PkiError::OtherKeyId(subject));
     }
-    cert.verify_signature(Some(issuer.public_key())).map_err(|_| PkiError::Signature(subject))
+    cert.verify_signature(Some(issuer.public_key()))
+        .map_err(|_| PkiError::Signature(subject))
 }
 
 pub(super) fn subject_key_id<'a>(cert: &'a X509Certificate) -> Option<&'a [u8]> {
-    cert.iter_extensions().find_map(|e| match e.parsed_extension() {
-        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
-        _ => None,
-    })
+    cert.iter_extensions()
+        .find_map(|e| match e.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0),
+            _ => None,
+        })
 }
 
 fn authority_key_id<'a>(cert: &'a X509Certificate) -> Option<&'a [u8]> {
-    cert.iter_extensions().find_map(|e| match e.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|k| k.0),
-        _ => None,
-    })
+    cert.iter_extensions()
+        .find_map(|e| match e.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|k| k.0),
+            _ => None,
+        })
 }
 
 pub(super) fn facts(cert: &X509Certificate) -> CertFacts {
@@ -180,7 +214,15 @@ pub(super) fn facts(cert: &X509Certificate) -> CertFacts {
         is_ca: constraints.is_some_and(|c| c.ca),
         pathlen: constraints.and_then(|c| c.path_len_constraint),
         key_usage: key_usage(cert),
-        dns: names.filter_map(|n| if let GeneralName::DNSName(d) = n { Some((*d).to_owned()) } else { None }).collect(),
+        dns: names
+            .filter_map(|n| {
+                if let GeneralName::DNSName(d) = n {
+                    Some((*d).to_owned())
+                } else {
+                    None
+                }
+            })
+            .collect(),
         key_id: subject_key_id(cert).map(<[u8]>::to_vec),
         serial: cert.raw_serial().to_vec(),
         fingerprint: digest(cert.as_raw()),
@@ -198,7 +240,11 @@ fn key_usage(cert: &X509Certificate) -> Option<Vec<&'static str>> {
         (usage.key_cert_sign(), "keyCertSign"),
         (usage.crl_sign(), "cRLSign"),
     ];
-    Some(bits.into_iter().filter_map(|(set, name)| set.then_some(name)).collect())
+    Some(
+        bits.into_iter()
+            .filter_map(|(set, name)| set.then_some(name))
+            .collect(),
+    )
 }
 
 /// Kind of a public key (SubjectPublicKeyInfo, DER): the plan's, where it has one, and in words.
@@ -217,11 +263,25 @@ pub(super) fn key_kind(spki: &[u8]) -> (Option<KeyAlgorithm>, String) {
             (algorithm, format!("RSA {}", rsa.key_size()))
         }
         Ok(PublicKey::EC(_)) => {
-            let curve = spki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok());
+            let curve = spki
+                .algorithm
+                .parameters
+                .as_ref()
+                .and_then(|p| p.as_oid().ok());
             match curve {
-                Some(curve) if curve == oid::OID_EC_P256 => (Some(KeyAlgorithm::EcdsaP256), "ECDSA P-256".to_owned()),
-                Some(curve) if curve == oid::OID_NIST_EC_P384 => (Some(KeyAlgorithm::EcdsaP384), "ECDSA P-384".to_owned()),
-                curve => (None, format!("EC on curve {}", curve.map(|c| c.to_string()).unwrap_or_default())),
+                Some(curve) if curve == oid::OID_EC_P256 => {
+                    (Some(KeyAlgorithm::EcdsaP256), "ECDSA P-256".to_owned())
+                }
+                Some(curve) if curve == oid::OID_NIST_EC_P384 => {
+                    (Some(KeyAlgorithm::EcdsaP384), "ECDSA P-384".to_owned())
+                }
+                curve => (
+                    None,
+                    format!(
+                        "EC on curve {}",
+                        curve.map(|c| c.to_string()).unwrap_or_default()
+                    ),
+                ),
             }
         }
         _ => (None, spki.algorithm.algorithm.to_string()),

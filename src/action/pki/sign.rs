@@ -3,8 +3,8 @@
 
 use aws_lc_rs::rand;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, KeyIdMethod, KeyUsagePurpose,
-    PublicKeyData, SanType, SerialNumber, SigningKey, SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, KeyIdMethod,
+    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SigningKey, SubjectPublicKeyInfo,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -30,28 +30,54 @@ impl Request {
     /// A root as the plan describes it.
     pub fn root(spec: &CaSpec) -> Self {
         let (subject, dns) = (spec.subject.clone(), spec.dns.clone());
-        Self { subject, locality: None, dns, validity: spec.validity, pathlen: None }
+        Self {
+            subject,
+            locality: None,
+            dns,
+            validity: spec.validity,
+            pathlen: None,
+        }
     }
 
     /// A cluster's CA as the plan describes it.
     pub fn cluster(spec: &CaSpec, name: &str) -> Self {
         let (subject, dns) = (spec.subject.clone(), spec.dns.clone());
-        Self { subject, locality: Some(name.to_owned()), dns, validity: spec.validity, pathlen: Some(0) }
+        Self {
+            subject,
+            locality: Some(name.to_owned()),
+            dns,
+            validity: spec.validity,
+            pathlen: Some(0),
+        }
     }
 
     /// The subject in the form of `CertFacts::subject`.
     pub fn subject_text(&self) -> String {
         let attributes = self.attributes();
-        attributes.iter().map(|(short, _, value)| format!("{short}={value}")).collect::<Vec<_>>().join(", ")
+        attributes
+            .iter()
+            .map(|(short, _, value)| format!("{short}={value}"))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     fn attributes(&self) -> Vec<(&'static str, DnType, &str)> {
         let all = [
-            ("O", DnType::OrganizationName, self.subject.organization.as_str()),
+            (
+                "O",
+                DnType::OrganizationName,
+                self.subject.organization.as_str(),
+            ),
             ("CN", DnType::CommonName, self.subject.common_name.as_str()),
-            ("L", DnType::LocalityName, self.locality.as_deref().unwrap_or_default()),
+            (
+                "L",
+                DnType::LocalityName,
+                self.locality.as_deref().unwrap_or_default(),
+            ),
         ];
-        all.into_iter().filter(|(.., value)| !value.is_empty()).collect()
+        all.into_iter()
+            .filter(|(.., value)| !value.is_empty())
+            .collect()
     }
 }
 
@@ -69,7 +95,12 @@ pub struct Signed {
 ///
 /// # Errors
 /// Where the key cannot be read, or the validity asked for is over.
-pub fn self_sign(private_key: &[u8], request: &Request, key_id: Option<Vec<u8>>, now: OffsetDateTime) -> Result<Vec<u8>, PkiError> {
+pub fn self_sign(
+    private_key: &[u8],
+    request: &Request,
+    key_id: Option<Vec<u8>>,
+    now: OffsetDateTime,
+) -> Result<Vec<u8>, PkiError> {
     let pair = key::pair(private_key)?;
     let key_id = key_id.unwrap_or_else(|| key_identifier(pair.der_bytes()));
     let begin = begin(now);
@@ -84,8 +115,14 @@ impl Issuer {
     ///
     /// # Errors
     /// Where the public key is of no kind for a mesh, or validity or issuer are over.
-    pub fn sign(&self, request: &Request, public_key: &[u8], now: OffsetDateTime) -> Result<Signed, PkiError> {
-        let subject = SubjectPublicKeyInfo::from_der(public_key).map_err(|_| PkiError::Algorithm(read::key_kind(public_key).1))?;
+    pub fn sign(
+        &self,
+        request: &Request,
+        public_key: &[u8],
+        now: OffsetDateTime,
+    ) -> Result<Signed, PkiError> {
+        let subject = SubjectPublicKeyInfo::from_der(public_key)
+            .map_err(|_| PkiError::Algorithm(read::key_kind(public_key).1))?;
         let (issuer_begin, issuer_end) = self.validity();
         if issuer_end <= now {
             let (subject, end) = (self.subject_text(), issuer_end.date().to_string());
@@ -94,11 +131,19 @@ impl Issuer {
         let begin = begin(now).max(issuer_begin);
         let wanted = end(request.validity, begin, now)?;
         let end = wanted.min(issuer_end);
-        let mut params = params(request, &subject, key_identifier(subject.der_bytes()), (begin, end))?;
+        let mut params = params(
+            request,
+            &subject,
+            key_identifier(subject.der_bytes()),
+            (begin, end),
+        )?;
         params.use_authority_key_identifier_extension = true;
         let cert = params.signed_by(&subject, self.rcgen()).map_err(signing)?;
         let der = self.with_own_name(cert.der())?;
-        Ok(Signed { pem: pem::certificate_pem(&der).into_bytes(), cut_short: end < wanted })
+        Ok(Signed {
+            pem: pem::certificate_pem(&der).into_bytes(),
+            cut_short: end < wanted,
+        })
     }
 
     /// rcgen drops repeated attributes of an issuer's name (two OU, DC=com,DC=example) and may write its
@@ -113,14 +158,25 @@ impl Issuer {
         let whole = cert.tbs_certificate.as_ref();
         let lost = || PkiError::Signing("the issuer's name is not where it belongs".to_owned());
         let content = sequence_content(whole).ok_or_else(lost)?;
-        let at = content.windows(is.len()).position(|w| w == is).ok_or_else(lost)?;
-        let tbs = element(SEQUENCE, &[&content[..at], wanted, &content[at + is.len()..]].concat());
+        let at = content
+            .windows(is.len())
+            .position(|w| w == is)
+            .ok_or_else(lost)?;
+        let tbs = element(
+            SEQUENCE,
+            &[&content[..at], wanted, &content[at + is.len()..]].concat(),
+        );
         let signature = self.key().sign(&tbs).map_err(signing)?;
         let rest = &sequence_content(der).ok_or_else(lost)?[whole.len()..];
-        let algorithm_len = header(rest).map(|(head, length)| head + length).ok_or_else(lost)?;
-            // A BIT STRING begins with its count of unused bits.
+        let algorithm_len = header(rest)
+            .map(|(head, length)| head + length)
+            .ok_or_else(lost)?;
+        // A BIT STRING begins with its count of unused bits.
         let bits = element(BIT_STRING, &[&[0], signature.as_slice()].concat());
-        Ok(element(SEQUENCE, &[&tbs, &rest[..algorithm_len], &bits].concat()))
+        Ok(element(
+            SEQUENCE,
+            &[&tbs, &rest[..algorithm_len], &bits].concat(),
+        ))
     }
 }
 
@@ -134,14 +190,25 @@ fn begin(now: OffsetDateTime) -> OffsetDateTime {
     now.replace_nanosecond(0).unwrap_or(now) - Duration::MINUTE
 }
 
-fn end(validity: Validity, begin: OffsetDateTime, now: OffsetDateTime) -> Result<OffsetDateTime, PkiError> {
+fn end(
+    validity: Validity,
+    begin: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Result<OffsetDateTime, PkiError> {
     let end = match validity {
-        Validity::For(span) => span.try_into().ok().and_then(|span: Duration| begin.checked_add(span)),
+        Validity::For(span) => span
+            .try_into()
+            .ok()
+            .and_then(|span: Duration| begin.checked_add(span)),
         // UTC: rcgen writes an offset's own year at the 2050 edge (RFC 5280 §4.1.2.5).
         Validity::Until(end) => Some(end.to_offset(time::UtcOffset::UTC)),
     };
     let end = end.ok_or_else(|| PkiError::Signing("the validity is too long".to_owned()))?;
-    if end <= now { Err(PkiError::Over(end.date().to_string())) } else { Ok(end.replace_nanosecond(0).unwrap_or(end)) }
+    if end <= now {
+        Err(PkiError::Over(end.date().to_string()))
+    } else {
+        Ok(end.replace_nanosecond(0).unwrap_or(end))
+    }
 }
 
 fn params(
@@ -160,7 +227,10 @@ fn params(
     params.not_after = end;
     params.serial_number = Some(serial()?);
     params.key_identifier_method = KeyIdMethod::PreSpecified(key_id);
-    params.is_ca = IsCa::Ca(request.pathlen.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
+    params.is_ca = IsCa::Ca(request.pathlen.map_or(
+        BasicConstraints::Unconstrained,
+        BasicConstraints::Constrained,
+    ));
     params.key_usages = vec![
         KeyUsagePurpose::DigitalSignature,
         KeyUsagePurpose::ContentCommitment,
@@ -168,7 +238,10 @@ fn params(
         KeyUsagePurpose::CrlSign,
     ];
     // An elliptic curve key cannot encipher, and RFC 8813 §3 forbids to say so.
-    if read::key_kind(&public_key.subject_public_key_info()).1.starts_with("RSA") {
+    if read::key_kind(&public_key.subject_public_key_info())
+        .1
+        .starts_with("RSA")
+    {
         params.key_usages.push(KeyUsagePurpose::KeyEncipherment);
     }
     for dns in &request.dns {
@@ -181,7 +254,8 @@ fn params(
 /// 20 octets, positive and without a leading zero (RFC 5280 §4.1.2.2): 158 random bits.
 fn serial() -> Result<SerialNumber, PkiError> {
     let mut octets = [0; 20];
-    rand::fill(&mut octets).map_err(|_| PkiError::Signing("the system has no random bytes".to_owned()))?;
+    rand::fill(&mut octets)
+        .map_err(|_| PkiError::Signing("the system has no random bytes".to_owned()))?;
     octets[0] = octets[0] & 0x3f | 0x40;
     Ok(SerialNumber::from_slice(&octets))
 }
@@ -193,7 +267,10 @@ fn header(der: &[u8]) -> Option<(usize, usize)> {
         return Some((2, first.into()));
     }
     let count = usize::from(first & 0x7f);
-    let length = der.get(2..2 + count)?.iter().try_fold(0usize, |n, b| n.checked_mul(256)?.checked_add((*b).into()))?;
+    let length = der
+        .get(2..2 + count)?
+        .iter()
+        .try_fold(0usize, |n, b| n.checked_mul(256)?.checked_add((*b).into()))?;
     Some((2 + count, length))
 }
 

@@ -3,11 +3,7 @@
 
 use camino::Utf8PathBuf;
 
-use super::{
-    Judge, RESIGN, ends,
-    look::Seen,
-    verdict::Judged,
-};
+use super::{Judge, RESIGN, ends, look::Seen, verdict::Judged};
 use crate::{
     action::pki,
     build::{
@@ -26,7 +22,11 @@ impl Judge<'_> {
         let output = task.outputs[0];
         match self.eyes.look(output) {
             Seen::Missing => match self.came_from_key(owner) {
-                Some(cert) => self.rekey(id, owner, format!("it is missing, and {cert} was made with it")),
+                Some(cert) => self.rekey(
+                    id,
+                    owner,
+                    format!("it is missing, and {cert} was made with it"),
+                ),
                 None => Judged::stale("output-missing", "there is none yet: make"),
             },
             Seen::Broken(why) => self.rekey(id, owner, why),
@@ -40,12 +40,15 @@ impl Judge<'_> {
         let recipe = Recipe::of(self.plan, task);
         let known = self.log.task(&task.name);
         let open = file.identity.mode & 0o077 != 0;
-        let ours = self.log.unfinished(&task.name) || known.is_some_and(|k| k.made && k.output == Some(file.digest));
+        let ours = self.log.unfinished(&task.name)
+            || known.is_some_and(|k| k.made && k.output == Some(file.digest));
         if open && !ours {
             let mode = file.identity.mode;
             return Judged::refused(
                 "key-open",
-                format!("it was made elsewhere and others may read it (mode {mode:04o}): if nobody did, `chmod 600` it"),
+                format!(
+                    "it was made elsewhere and others may read it (mode {mode:04o}): if nobody did, `chmod 600` it"
+                ),
             );
         }
         let mut judged = match known {
@@ -58,11 +61,19 @@ impl Judge<'_> {
             }
             _ => {
                 let wanted = self.ca_spec(owner).map(|s| s.key);
-                let found = self.eyes.bytes(task.outputs[0]).and_then(|b| pki::read_key(&b).ok());
+                let found = self
+                    .eyes
+                    .bytes(task.outputs[0])
+                    .and_then(|b| pki::read_key(&b).ok());
                 if let (Some(wanted), Some(found)) = (wanted, found)
-                    && found.algorithm != Some(wanted) {
-                        self.differs(&task.name, &[format!("key {} (plan: {wanted})", found.describe)], "--allow rekey ");
-                    }
+                    && found.algorithm != Some(wanted)
+                {
+                    self.differs(
+                        &task.name,
+                        &[format!("key {} (plan: {wanted})", found.describe)],
+                        "--allow rekey ",
+                    );
+                }
                 self.taken(task, file.digest, vec![])
             }
         };
@@ -84,11 +95,21 @@ impl Judge<'_> {
         let names: Vec<String> = match owner {
             Owner::Cluster(c) => {
                 let name = &plan.clusters[c].name;
-                vec![format!("{name}/ca-cert.pem"), format!("{name}/cert-chain.pem")]
+                vec![
+                    format!("{name}/ca-cert.pem"),
+                    format!("{name}/cert-chain.pem"),
+                ]
             }
             Owner::Root => {
-                let copies = plan.clusters.iter().flat_map(|c| [format!("{}/root-cert.pem", c.name), format!("{}/ca-cert.pem", c.name)]);
-                std::iter::once("root-cert.pem".to_owned()).chain(copies).collect()
+                let copies = plan.clusters.iter().flat_map(|c| {
+                    [
+                        format!("{}/root-cert.pem", c.name),
+                        format!("{}/ca-cert.pem", c.name),
+                    ]
+                });
+                std::iter::once("root-cert.pem".to_owned())
+                    .chain(copies)
+                    .collect()
             }
         };
         let is_file = |name: &String| {
@@ -102,7 +123,10 @@ impl Judge<'_> {
         let name = &self.graph.task(id).name;
         if self.ask.allow_rekey {
             let text = format!("{cause}: make a new key, the old one goes to the archive");
-            return Judged { archive: true, ..Judged::stale("rekey", text) };
+            return Judged {
+                archive: true,
+                ..Judged::stale("rekey", text)
+            };
         }
         let text = match owner {
             Owner::Cluster(c) => format!(
@@ -123,7 +147,9 @@ impl Judge<'_> {
         let (key, output) = (task.inputs[0], task.outputs[0]);
         if self.rebuilt(key) {
             return match self.eyes.look(output) {
-                Seen::Missing if self.came_from_key(Owner::Root).is_none() => Judged::stale("output-missing", "there is none yet: sign"),
+                Seen::Missing if self.came_from_key(Owner::Root).is_none() => {
+                    Judged::stale("output-missing", "there is none yet: sign")
+                }
                 _ => self.reissue_root(format!("{} is made anew", self.graph.file_at(key).name)),
             };
         }
@@ -140,7 +166,11 @@ impl Judge<'_> {
             // The same bytes come back, so what hangs on them is judged as if they were there.
             self.eyes.seen.insert(output, Seen::Sound(record));
             let text = format!("{cause}: bring back {copy}, which fits the root key");
-            return Judged { restore: Some(copy), archive: true, ..Judged::stale("restore", text) };
+            return Judged {
+                restore: Some(copy),
+                archive: true,
+                ..Judged::stale("restore", text)
+            };
         }
         // Whatever was here, a copy or a certificate under it says that this root was in use.
         match self.came_from_key(Owner::Root) {
@@ -156,7 +186,11 @@ impl Judge<'_> {
             let key_name = &self.graph.file_at(task.inputs[0]).name;
             return Err(format!("it does not carry the key of {key_name}"));
         }
-        if self.log.task(&task.name).is_some_and(|k| k.output == Some(file.digest)) {
+        if self
+            .log
+            .task(&task.name)
+            .is_some_and(|k| k.output == Some(file.digest))
+        {
             return Ok(());
         }
         let bytes = self.eyes.bytes(task.outputs[0]).unwrap_or_default();
@@ -177,8 +211,13 @@ impl Judge<'_> {
             _ => {
                 if let RootCa::Made(spec) = &self.plan.root {
                     let wanted = pki::Request::root(spec);
-                    let found = self.eyes.bytes(task.outputs[0]).and_then(|b| pki::read_cert(&b).ok());
-                    let differences = found.map(|f| pki::differences(&f, &wanted, spec.key)).unwrap_or_default();
+                    let found = self
+                        .eyes
+                        .bytes(task.outputs[0])
+                        .and_then(|b| pki::read_cert(&b).ok());
+                    let differences = found
+                        .map(|f| pki::differences(&f, &wanted, spec.key))
+                        .unwrap_or_default();
                     self.differs(&task.name, &differences, "--allow root-reissue ");
                 }
                 self.taken(task, file.digest, vec![])
@@ -188,8 +227,12 @@ impl Judge<'_> {
 
     pub(super) fn reissue_root(&self, cause: String) -> Judged {
         if self.ask.allow_root_reissue {
-            let text = format!("{cause}: sign a new root certificate, the old one goes to the archive");
-            return Judged { archive: true, ..Judged::stale("root-reissue", text) };
+            let text =
+                format!("{cause}: sign a new root certificate, the old one goes to the archive");
+            return Judged {
+                archive: true,
+                ..Judged::stale("root-reissue", text)
+            };
         }
         Judged::refused(
             "root-reissue",
@@ -207,15 +250,34 @@ impl Judge<'_> {
         let mut archived = self.eyes.disk.list(&archive).unwrap_or_default();
         // Names begin with their time: the newest first.
         archived.sort_unstable_by(|a, b| b.cmp(a));
-        let archived = archived.into_iter().filter(|n| n.ends_with("root-cert.pem")).map(|n| archive.join(n));
-        let copies = self.plan.clusters.iter().map(|c| self.plan.work_dir.join(&c.name).join("root-cert.pem"));
+        let archived = archived
+            .into_iter()
+            .filter(|n| n.ends_with("root-cert.pem"))
+            .map(|n| archive.join(n));
+        let copies = self
+            .plan
+            .clusters
+            .iter()
+            .map(|c| self.plan.work_dir.join(&c.name).join("root-cert.pem"));
         copies.chain(archived).find_map(|path| {
             let bytes = self.eyes.disk.read(&path).ok()?;
-            let cert = pki::read_cert(&bytes).ok().filter(|c| c.public_key == key && c.is_ca)?;
+            let cert = pki::read_cert(&bytes)
+                .ok()
+                .filter(|c| c.public_key == key && c.is_ca)?;
             pki::signed_by(&bytes, &bytes).ok()?;
-            let facts = Facts::Cert { public: cert.public_key, not_after: cert.not_after.unix_timestamp() };
+            let facts = Facts::Cert {
+                public: cert.public_key,
+                not_after: cert.not_after.unix_timestamp(),
+            };
             let identity = self.eyes.disk.stat(&path).ok()??.identity;
-            Some((path, FileRecord { identity, digest: pki::digest(&bytes), facts }))
+            Some((
+                path,
+                FileRecord {
+                    identity,
+                    digest: pki::digest(&bytes),
+                    facts,
+                },
+            ))
         })
     }
 
@@ -224,16 +286,27 @@ impl Judge<'_> {
         let remade = task.inputs.iter().any(|f| self.rebuilt(*f));
         let Some(given) = self.given.filter(|_| !remade) else {
             return match self.came_from_key(Owner::Root) {
-                None => Judged::stale("input-rebuilt", "the CA brought along is yet to be made: copy"),
+                None => Judged::stale(
+                    "input-rebuilt",
+                    "the CA brought along is yet to be made: copy",
+                ),
                 Some(_) => self.reissue_root("the CA brought along is made anew".to_owned()),
             };
         };
         let output = task.outputs[0];
         let replaced = match self.eyes.look(output) {
-            Seen::Missing if self.came_from_key(Owner::Root).is_none() => return Judged::stale("output-missing", "there is none yet: copy"),
+            Seen::Missing if self.came_from_key(Owner::Root).is_none() => {
+                return Judged::stale("output-missing", "there is none yet: copy");
+            }
             Seen::Missing => {
-                let clusters_root = self.plan.clusters.iter().map(|c| self.plan.work_dir.join(&c.name).join("root-cert.pem"));
-                let other = clusters_root.filter_map(|p| self.eyes.disk.read(&p).ok()).any(|b| !given.path().is_root(&b));
+                let clusters_root = self
+                    .plan
+                    .clusters
+                    .iter()
+                    .map(|c| self.plan.work_dir.join(&c.name).join("root-cert.pem"));
+                let other = clusters_root
+                    .filter_map(|p| self.eyes.disk.read(&p).ok())
+                    .any(|b| !given.path().is_root(&b));
                 if !other {
                     return Judged::stale("output-missing", "it is missing: copy");
                 }
@@ -242,7 +315,9 @@ impl Judge<'_> {
             Seen::Broken(why) => why,
             Seen::Odd(text) => return Judged::obstacle(text),
             Seen::Sound(file) => match self.eyes.bytes(output) {
-                Some(bytes) if given.path().is_root(&bytes) => return self.same_bytes_record(task, file.digest),
+                Some(bytes) if given.path().is_root(&bytes) => {
+                    return self.same_bytes_record(task, file.digest);
+                }
                 _ => "it is not the root of the CA that the plan brings along".to_owned(),
             },
         };
@@ -254,7 +329,11 @@ impl Judge<'_> {
         let (key, root) = (task.inputs[0], task.inputs[1]);
         let spec = &self.plan.clusters[cluster].ca;
         // The certificate that signs: the root's own, or the issuing one of a CA brought along.
-        let issuer = if self.given_issuer_file(task) { task.inputs[2] } else { root };
+        let issuer = if self.given_issuer_file(task) {
+            task.inputs[2]
+        } else {
+            root
+        };
         if let Seen::Missing = self.eyes.look(task.outputs[0]) {
             return Judged::stale("output-missing", "there is none yet: sign");
         }
@@ -264,11 +343,18 @@ impl Judge<'_> {
         let file = match self.eyes.look(task.outputs[0]) {
             Seen::Broken(why) => return Judged::stale("output-broken", format!("{why}: {RESIGN}")),
             Seen::Sound(file) => file,
-            Seen::Missing | Seen::Odd(_) => return Judged::stale("output-missing", "there is none yet: sign"),
+            Seen::Missing | Seen::Odd(_) => {
+                return Judged::stale("output-missing", "there is none yet: sign");
+            }
         };
-        let (Some(key_now), Some(issuer_now)) = (self.eyes.public_of(key), self.eyes.digest_of(issuer)) else {
+        let (Some(key_now), Some(issuer_now)) =
+            (self.eyes.public_of(key), self.eyes.digest_of(issuer))
+        else {
             // Only while the key or the issuer waits for a gate.
-            return Judged::stale("input-broken", format!("its key or issuer is not sound: {RESIGN}"));
+            return Judged::stale(
+                "input-broken",
+                format!("its key or issuer is not sound: {RESIGN}"),
+            );
         };
         let recipe = Recipe::of(self.plan, task);
         let inputs = vec![key_now, issuer_now];
@@ -279,7 +365,10 @@ impl Judge<'_> {
                 return Judged::stale("output-broken", format!("{why}: {RESIGN}"));
             }
             if same {
-                return Judged::stale("issuer-changed", format!("its issuer is not the one that signed it: {RESIGN}"));
+                return Judged::stale(
+                    "issuer-changed",
+                    format!("its issuer is not the one that signed it: {RESIGN}"),
+                );
             }
         }
         if let Some(known) = known.filter(|k| k.recipe != recipe) {
@@ -288,16 +377,27 @@ impl Judge<'_> {
         }
         if !same {
             let wanted = pki::Request::cluster(spec, &self.plan.clusters[cluster].name);
-            let found = self.eyes.bytes(task.outputs[0]).and_then(|b| pki::read_cert(&b).ok());
-            let differences = found.map(|f| pki::differences(&f, &wanted, spec.key)).unwrap_or_default();
+            let found = self
+                .eyes
+                .bytes(task.outputs[0])
+                .and_then(|b| pki::read_cert(&b).ok());
+            let differences = found
+                .map(|f| pki::differences(&f, &wanted, spec.key))
+                .unwrap_or_default();
             // Where the log knows another file, this is an older or a half-noted one: the plan decides.
             if !differences.is_empty() && !self.is_foreign(&task.name) {
-                return Judged::stale("recipe-changed", format!("{}: {RESIGN}", differences.join(", ")));
+                return Judged::stale(
+                    "recipe-changed",
+                    format!("{}: {RESIGN}", differences.join(", ")),
+                );
             }
             self.differs(&task.name, &differences, "");
         }
         let issuer_end = match self.eyes.look(issuer) {
-            Seen::Sound(FileRecord { facts: Facts::Cert { not_after, .. }, .. }) => Some(not_after),
+            Seen::Sound(FileRecord {
+                facts: Facts::Cert { not_after, .. },
+                ..
+            }) => Some(not_after),
             _ => None,
         };
         if let Facts::Cert { not_after, .. } = file.facts {
@@ -307,7 +407,11 @@ impl Judge<'_> {
                 return Judged::stale("renew", format!("{}: {RESIGN}", ends(left)));
             }
         }
-        if same { Judged::current() } else { self.taken(task, file.digest, inputs) }
+        if same {
+            Judged::current()
+        } else {
+            self.taken(task, file.digest, inputs)
+        }
     }
 
     pub(super) fn given_issuer_file(&self, task: &Task) -> bool {
@@ -315,11 +419,18 @@ impl Judge<'_> {
     }
 
     pub(super) fn ca_cert_sound(&mut self, task: &Task, issuer: FileId) -> Result<(), String> {
-        let read = |file| self.eyes.bytes(file).ok_or_else(|| format!("{} cannot be read", self.graph.file_at(file).name));
-        let (cert, key, issuer_cert) = (read(task.outputs[0])?, read(task.inputs[0])?, read(issuer)?);
+        let read = |file| {
+            self.eyes
+                .bytes(file)
+                .ok_or_else(|| format!("{} cannot be read", self.graph.file_at(file).name))
+        };
+        let (cert, key, issuer_cert) =
+            (read(task.outputs[0])?, read(task.inputs[0])?, read(issuer)?);
         let key_name = &self.graph.file_at(task.inputs[0]).name;
-        pki::carries_key(&cert, &key).map_err(|_| format!("it does not carry the key of {key_name}"))?;
+        pki::carries_key(&cert, &key)
+            .map_err(|_| format!("it does not carry the key of {key_name}"))?;
         let issuer_name = &self.graph.file_at(issuer).name;
-        pki::signed_by(&cert, &issuer_cert).map_err(|e| format!("it was not signed by {issuer_name} ({e})"))
+        pki::signed_by(&cert, &issuer_cert)
+            .map_err(|e| format!("it was not signed by {issuer_name} ({e})"))
     }
 }

@@ -1,7 +1,10 @@
 //! The user's own tasks, judged as ninja judges: by mtime, by the record of the last run, by the recipe.
 
 use super::{Judge, verdict::Judged};
-use crate::{build::recipe::Recipe, graph::{FileId, TaskId}};
+use crate::{
+    build::recipe::Recipe,
+    graph::{FileId, TaskId},
+};
 
 impl Judge<'_> {
     /// As ninja judges: newer inputs by mtime, equal is up to date; also against the start of the last
@@ -23,8 +26,15 @@ impl Judge<'_> {
                     }
                 }
                 Ok(None) if made => {}
-                Ok(None) => return Judged::obstacle(format!("input {} is missing, and nothing in the plan makes it", entry.path)),
-                Err(e) => return Judged::obstacle(format!("cannot look at input {}: {e}", entry.path)),
+                Ok(None) => {
+                    return Judged::obstacle(format!(
+                        "input {} is missing, and nothing in the plan makes it",
+                        entry.path
+                    ));
+                }
+                Err(e) => {
+                    return Judged::obstacle(format!("cannot look at input {}: {e}", entry.path));
+                }
             }
         }
         if task.outputs.is_empty() {
@@ -38,7 +48,12 @@ impl Judge<'_> {
                         oldest = Some((stat.identity.mtime, output));
                     }
                 }
-                _ => return Judged::stale("output-missing", format!("output {} is missing: run", self.graph.file_at(output).name)),
+                _ => {
+                    return Judged::stale(
+                        "output-missing",
+                        format!("output {} is missing: run", self.graph.file_at(output).name),
+                    );
+                }
             }
         }
         if let Some(judged) = self.rebuilt_input(task, &task.inputs) {
@@ -58,10 +73,16 @@ impl Judge<'_> {
             let input = &self.graph.file_at(input).name;
             if input_time > output_time {
                 let output = &self.graph.file_at(output).name;
-                return Judged::stale("input-newer", format!("input {input} is newer than output {output}: run"));
+                return Judged::stale(
+                    "input-newer",
+                    format!("input {input} is newer than output {output}: run"),
+                );
             }
             if input_time > known.started {
-                return Judged::stale("input-newer", format!("input {input} changed since its last run began: run"));
+                return Judged::stale(
+                    "input-newer",
+                    format!("input {input} changed since its last run began: run"),
+                );
             }
         }
         Judged::current()

@@ -2,7 +2,10 @@
 
 use super::{Judge, look::Seen, verdict::Judged};
 use crate::{
-    action::{manifest, pki::{self, Digest}},
+    action::{
+        manifest,
+        pki::{self, Digest},
+    },
     build::{log::FileRecord, recipe::Recipe},
     graph::{FileId, Task, TaskId},
     report::event::Verdict,
@@ -22,28 +25,49 @@ impl Judge<'_> {
         }
         let recipe = Recipe::of(self.plan, task);
         let known = self.log.task(&task.name);
-        if known.is_some_and(|k| k.output == Some(file.digest) && k.inputs == inputs && k.recipe == recipe) {
+        if known.is_some_and(|k| {
+            k.output == Some(file.digest) && k.inputs == inputs && k.recipe == recipe
+        }) {
             return Judged::current();
         }
         let read = |f: FileId| self.eyes.bytes(f).unwrap_or_default();
-        let (key, cert, root, chain) = (read(task.inputs[0]), read(task.inputs[1]), read(task.inputs[2]), read(output));
-        let between = self.given.map(|g| g.path().intermediates_pem()).unwrap_or_default();
+        let (key, cert, root, chain) = (
+            read(task.inputs[0]),
+            read(task.inputs[1]),
+            read(task.inputs[2]),
+            read(output),
+        );
+        let between = self
+            .given
+            .map(|g| g.path().intermediates_pem())
+            .unwrap_or_default();
         let expected = pki::chain(&cert, &between, &root, self.plan.clusters[cluster].ca.chain);
-        let bundle = pki::Bundle { ca_cert: &cert, ca_key: &key, cert_chain: &chain, root_cert: &root };
+        let bundle = pki::Bundle {
+            ca_cert: &cert,
+            ca_key: &key,
+            cert_chain: &chain,
+            root_cert: &root,
+        };
         let findings = pki::judge(&bundle, self.now);
-        let wrong = findings.iter().find(|f| f.is_error()).map(|f| format!("{} ({})", f.message, f.rule));
+        let wrong = findings
+            .iter()
+            .find(|f| f.is_error())
+            .map(|f| format!("{} ({})", f.message, f.rule));
         if wrong.is_none() {
             if expected.is_ok_and(|e| e == *chain) {
                 return self.taken(task, file.digest, inputs);
             }
             if self.is_foreign(&task.name) {
-                let form = findings.iter().filter(|f| f.rule == "C10" || f.rule == "C11");
+                let form = findings
+                    .iter()
+                    .filter(|f| f.rule == "C10" || f.rule == "C11");
                 let differences: Vec<_> = form.map(|f| f.message.clone()).collect();
                 self.differs(&task.name, &differences, "");
                 return self.taken(task, file.digest, inputs);
             }
         }
-        let why = wrong.unwrap_or_else(|| "its bytes are not what its certificates make".to_owned());
+        let why =
+            wrong.unwrap_or_else(|| "its bytes are not what its certificates make".to_owned());
         Judged::stale("output-broken", format!("{why}: rebuild"))
     }
 
@@ -51,7 +75,9 @@ impl Judge<'_> {
         let task = self.graph.task(id);
         match self.derived(task) {
             Err(judged) => *judged,
-            Ok(file) if Some(file.digest) == self.eyes.digest_of(task.inputs[0]) => self.same_bytes_record(task, file.digest),
+            Ok(file) if Some(file.digest) == self.eyes.digest_of(task.inputs[0]) => {
+                self.same_bytes_record(task, file.digest)
+            }
             Ok(_) => self.rewritten(task, "it is not the mesh's root certificate: rebuild"),
         }
     }
@@ -62,8 +88,14 @@ impl Judge<'_> {
             Ok(file) => file,
             Err(judged) => return *judged,
         };
-        match manifest::install_yaml(&self.plan.mesh, &self.plan.clusters[cluster], &self.plan.clusters) {
-            Ok(bytes) if pki::digest(&bytes) == file.digest => self.same_bytes_record(task, file.digest),
+        match manifest::install_yaml(
+            &self.plan.mesh,
+            &self.plan.clusters[cluster],
+            &self.plan.clusters,
+        ) {
+            Ok(bytes) if pki::digest(&bytes) == file.digest => {
+                self.same_bytes_record(task, file.digest)
+            }
             Ok(_) => self.rewritten(task, "it is not what the plan makes of it: rebuild"),
             Err(e) => Judged::obstacle(e.to_string()),
         }
@@ -72,9 +104,15 @@ impl Judge<'_> {
     /// What a derived file is, or why it must be made whatever it holds.
     pub(super) fn derived(&mut self, task: &Task) -> Result<FileRecord, Box<Judged>> {
         match self.eyes.look(task.outputs[0]) {
-            Seen::Missing => Err(Box::new(Judged::stale("output-missing", "there is none yet: write"))),
+            Seen::Missing => Err(Box::new(Judged::stale(
+                "output-missing",
+                "there is none yet: write",
+            ))),
             Seen::Odd(text) => Err(Box::new(Judged::obstacle(text))),
-            Seen::Broken(why) => Err(Box::new(Judged::stale("output-broken", format!("{why}: rebuild")))),
+            Seen::Broken(why) => Err(Box::new(Judged::stale(
+                "output-broken",
+                format!("{why}: rebuild"),
+            ))),
             Seen::Sound(file) => match self.rebuilt_input(task, &task.inputs) {
                 Some(judged) => Err(Box::new(judged)),
                 None => Ok(file),
@@ -84,7 +122,10 @@ impl Judge<'_> {
 
     /// A file that no log knows is somebody's: it is kept in the archive when it is replaced.
     pub(super) fn rewritten(&self, task: &Task, text: &str) -> Judged {
-        Judged { archive: self.is_foreign(&task.name), ..Judged::stale("output-differs", text) }
+        Judged {
+            archive: self.is_foreign(&task.name),
+            ..Judged::stale("output-differs", text)
+        }
     }
 
     pub(super) fn same_bytes_record(&self, task: &Task, digest: Digest) -> Judged {
@@ -93,6 +134,9 @@ impl Judge<'_> {
             return Judged::current();
         }
         // Whoever wrote these very bytes, they are what would be written.
-        Judged { verdict: Verdict::Current, ..self.taken(task, digest, vec![]) }
+        Judged {
+            verdict: Verdict::Current,
+            ..self.taken(task, digest, vec![])
+        }
     }
 }

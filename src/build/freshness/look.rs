@@ -53,12 +53,31 @@ impl Eyes<'_> {
         let ours = entry.producer.is_some();
         match stat.kind {
             Kind::File => {}
-            Kind::Folder => return Seen::Odd(format!("{} is a folder, and a file belongs there: move it away", entry.path)),
+            Kind::Folder => {
+                return Seen::Odd(format!(
+                    "{} is a folder, and a file belongs there: move it away",
+                    entry.path
+                ));
+            }
             Kind::Link if !ours => {}
-            Kind::Link => return Seen::Odd(format!("{} is a symbolic link; meshplan writes through none: move it away", entry.path)),
-            Kind::Other => return Seen::Odd(format!("{} is not a regular file: move it away", entry.path)),
+            Kind::Link => {
+                return Seen::Odd(format!(
+                    "{} is a symbolic link; meshplan writes through none: move it away",
+                    entry.path
+                ));
+            }
+            Kind::Other => {
+                return Seen::Odd(format!(
+                    "{} is not a regular file: move it away",
+                    entry.path
+                ));
+            }
         }
-        if let Some(record) = self.log.file(&entry.name).filter(|r| r.identity == stat.identity && ours) {
+        if let Some(record) = self
+            .log
+            .file(&entry.name)
+            .filter(|r| r.identity == stat.identity && ours)
+        {
             return Seen::Sound(record.clone());
         }
         let bytes = match self.disk.read(&entry.path) {
@@ -69,7 +88,11 @@ impl Eyes<'_> {
             Ok(facts) => facts,
             Err(why) => return Seen::Broken(why),
         };
-        let record = FileRecord { identity: stat.identity, digest: pki::digest(&bytes), facts };
+        let record = FileRecord {
+            identity: stat.identity,
+            digest: pki::digest(&bytes),
+            facts,
+        };
         if ours {
             self.news.push((entry.name.clone(), record.clone()));
         }
@@ -77,7 +100,10 @@ impl Eyes<'_> {
     }
 
     pub(super) fn bytes(&self, file: FileId) -> Option<Zeroizing<Vec<u8>>> {
-        self.disk.read(&self.graph.file_at(file).path).ok().map(Zeroizing::new)
+        self.disk
+            .read(&self.graph.file_at(file).path)
+            .ok()
+            .map(Zeroizing::new)
     }
 
     pub(super) fn digest_of(&mut self, file: FileId) -> Option<Digest> {
@@ -89,7 +115,10 @@ impl Eyes<'_> {
 
     pub(super) fn public_of(&mut self, file: FileId) -> Option<Digest> {
         match self.look(file) {
-            Seen::Sound(FileRecord { facts: Facts::Key { public } | Facts::Cert { public, .. }, .. }) => Some(public),
+            Seen::Sound(FileRecord {
+                facts: Facts::Key { public } | Facts::Cert { public, .. },
+                ..
+            }) => Some(public),
             _ => None,
         }
     }
@@ -102,15 +131,24 @@ pub fn facts(graph: &Graph, file: FileId, bytes: &[u8]) -> Result<Facts, String>
     match action {
         Some(Action::Key(_)) => {
             let key = pki::read_key(bytes).map_err(|e| format!("it is not a private key ({e})"))?;
-            Ok(Facts::Key { public: key.public_key })
+            Ok(Facts::Key {
+                public: key.public_key,
+            })
         }
         Some(Action::CaCert(_) | Action::RootCert | Action::Anchor) => {
-            let cert = pki::read_cert(bytes).map_err(|e| format!("it is not a certificate ({e})"))?;
-            Ok(Facts::Cert { public: cert.public_key, not_after: cert.not_after.unix_timestamp() })
+            let cert =
+                pki::read_cert(bytes).map_err(|e| format!("it is not a certificate ({e})"))?;
+            Ok(Facts::Cert {
+                public: cert.public_key,
+                not_after: cert.not_after.unix_timestamp(),
+            })
         }
         // The issuing certificate of a CA brought along has no maker here, but an end that matters.
         None => Ok(match pki::read_cert(bytes) {
-            Ok(cert) => Facts::Cert { public: cert.public_key, not_after: cert.not_after.unix_timestamp() },
+            Ok(cert) => Facts::Cert {
+                public: cert.public_key,
+                not_after: cert.not_after.unix_timestamp(),
+            },
             Err(_) => Facts::Plain,
         }),
         _ => Ok(Facts::Plain),

@@ -42,10 +42,32 @@ struct Judge<'a> {
 
 /// Judges the tasks of `order`, each after all it needs.
 pub fn judge(site: &Site, log: &Log, ask: &Ask, order: &[TaskId]) -> Judgement {
-    let Site { plan, graph, disk, clock, given, .. } = site;
-    let eyes = Eyes { graph, log, disk: &**disk, seen: HashMap::new(), news: Vec::new() };
+    let Site {
+        plan,
+        graph,
+        disk,
+        clock,
+        given,
+        ..
+    } = site;
+    let eyes = Eyes {
+        graph,
+        log,
+        disk: &**disk,
+        seen: HashMap::new(),
+        news: Vec::new(),
+    };
     let (now, given) = (clock.now(), given.as_deref());
-    let mut walk = Judge { plan, graph, log, ask, now, given, eyes, found: Judgement::default() };
+    let mut walk = Judge {
+        plan,
+        graph,
+        log,
+        ask,
+        now,
+        given,
+        eyes,
+        found: Judgement::default(),
+    };
     for &id in order {
         let judged = walk.task(id);
         walk.found.tasks.insert(id, judged);
@@ -72,7 +94,9 @@ impl Judge<'_> {
             Action::Chain(c) => self.chain(id, c),
             Action::RootCopy(_) => self.root_copy(id),
             Action::Install(c) => self.install(id, c),
-            Action::Step(..) => Judged::stale("looks-first", "looks at the cluster, changes what differs"),
+            Action::Step(..) => {
+                Judged::stale("looks-first", "looks at the cluster, changes what differs")
+            }
             Action::Command(_) => self.command(id),
         };
         let judged = self.forced(id, judged);
@@ -89,7 +113,11 @@ impl Judge<'_> {
             matches!(upstream, Some(Verdict::Refused | Verdict::Blocked))
         });
         match stopped {
-            Some(other) => Judged::new(Verdict::Blocked, "blocked", format!("needs {}", self.graph.task(other).name)),
+            Some(other) => Judged::new(
+                Verdict::Blocked,
+                "blocked",
+                format!("needs {}", self.graph.task(other).name),
+            ),
             None => judged,
         }
     }
@@ -108,38 +136,62 @@ impl Judge<'_> {
             };
         }
         let root = matches!(action, Action::Key(_) | Action::RootCert | Action::Anchor);
-        if self.ask.always && !root { Judged::stale("forced", "asked for by -B") } else { judged }
+        if self.ask.always && !root {
+            Judged::stale("forced", "asked for by -B")
+        } else {
+            judged
+        }
     }
 
     /// The wanted task that makes `file` in this run, if one does.
     fn rebuilt(&self, file: FileId) -> bool {
         let producer = self.graph.file_at(file).producer;
-        producer.and_then(|p| self.found.tasks.get(&p)).is_some_and(|judged| {
-            let anew = matches!(judged.verdict, Verdict::Stale | Verdict::Refused | Verdict::Blocked);
-            anew && judged.restore.is_none()
-        })
+        producer
+            .and_then(|p| self.found.tasks.get(&p))
+            .is_some_and(|judged| {
+                let anew = matches!(
+                    judged.verdict,
+                    Verdict::Stale | Verdict::Refused | Verdict::Blocked
+                );
+                anew && judged.restore.is_none()
+            })
     }
 
     fn rebuilt_input(&self, task: &Task, inputs: &[FileId]) -> Option<Judged> {
         let file = inputs.iter().find(|f| self.rebuilt(**f))?;
         let consequence = consequence(task.action);
-        Some(Judged::stale("input-rebuilt", format!("{} is made anew: {consequence}", self.graph.file_at(*file).name)))
+        Some(Judged::stale(
+            "input-rebuilt",
+            format!(
+                "{} is made anew: {consequence}",
+                self.graph.file_at(*file).name
+            ),
+        ))
     }
 
     fn odd_output(&mut self, task: &Task) -> Option<String> {
-        let Some(&output) = task.outputs.first().filter(|_| task.action.is_built_in_file()) else {
+        let Some(&output) = task
+            .outputs
+            .first()
+            .filter(|_| task.action.is_built_in_file())
+        else {
             let folder = task.outputs.iter().find(|f| {
                 let stat = self.eyes.disk.stat(&self.graph.file_at(**f).path);
                 stat.is_ok_and(|s| s.is_some_and(|s| s.kind == Kind::Folder))
             })?;
-            return Some(format!("output {} is a folder; outputs are files", self.graph.file_at(*folder).name));
+            return Some(format!(
+                "output {} is a folder; outputs are files",
+                self.graph.file_at(*folder).name
+            ));
         };
         // A folder of a cluster that is a link leads out of the work directory.
         let path = &self.graph.file_at(output).path;
         if let Some(dir) = path.parent().filter(|d| *d != self.plan.work_dir) {
             match self.eyes.disk.stat(dir) {
                 Ok(Some(stat)) if stat.kind == Kind::Link => {
-                    return Some(format!("{dir} is a symbolic link; keys would be written elsewhere: make it a folder"));
+                    return Some(format!(
+                        "{dir} is a symbolic link; keys would be written elsewhere: make it a folder"
+                    ));
                 }
                 Ok(Some(stat)) if stat.kind != Kind::Folder => {
                     return Some(format!("{dir} is not a folder: move it away"));
@@ -161,13 +213,26 @@ impl Judge<'_> {
         let begun = self.log.unfinished(&task.name);
         let made = begun || known.is_some_and(|k| k.made);
         let recipe = Recipe::of(self.plan, task);
-        let record = TaskRecord { made, output: Some(digest), inputs, recipe, started: 0 };
+        let record = TaskRecord {
+            made,
+            output: Some(digest),
+            inputs,
+            recipe,
+            started: 0,
+        };
         let judged = if known.is_none() && !begun {
-            Judged::new(Verdict::Adopted, "adopted", "made elsewhere, sound: taken over as it is")
+            Judged::new(
+                Verdict::Adopted,
+                "adopted",
+                "made elsewhere, sound: taken over as it is",
+            )
         } else {
             Judged::current()
         };
-        Judged { record: Some(record), ..judged }
+        Judged {
+            record: Some(record),
+            ..judged
+        }
     }
 
     /// True where a file of that name was never ours.
@@ -181,8 +246,14 @@ impl Judge<'_> {
         }
         self.found.notices.push(Notice {
             code: "adopted-differs",
-            message: format!("{name} was made elsewhere and is kept, though it differs from the plan: {}", differences.join(", ")),
-            help: format!("to apply the plan: meshplan run {} {allow}--force {name}", self.plan.file),
+            message: format!(
+                "{name} was made elsewhere and is kept, though it differs from the plan: {}",
+                differences.join(", ")
+            ),
+            help: format!(
+                "to apply the plan: meshplan run {} {allow}--force {name}",
+                self.plan.file
+            ),
         });
     }
 
@@ -192,20 +263,39 @@ impl Judge<'_> {
             RootCa::Made(spec) => spec.renew_before,
             RootCa::Given(_) => std::time::Duration::from_secs(365 * 86_400),
         };
-        let Some(file) = self.graph.find_file(&self.plan.work_dir.join("root-cert.pem")) else { return };
+        let Some(file) = self
+            .graph
+            .find_file(&self.plan.work_dir.join("root-cert.pem"))
+        else {
+            return;
+        };
         if !self.eyes.seen.contains_key(&file) || self.rebuilt(file) {
             return;
         }
-        if let Seen::Sound(FileRecord { facts: Facts::Cert { not_after, .. }, .. }) = self.eyes.look(file) {
+        if let Seen::Sound(FileRecord {
+            facts: Facts::Cert { not_after, .. },
+            ..
+        }) = self.eyes.look(file)
+        {
             let left = not_after - self.now.unix_timestamp();
             if left <= renew.as_secs() as i64 {
                 let (code, help) = if left <= 0 {
-                    ("root-expired", "nothing under it verifies any more: it needs a new root in every cluster (--allow root-reissue)")
+                    (
+                        "root-expired",
+                        "nothing under it verifies any more: it needs a new root in every cluster (--allow root-reissue)",
+                    )
                 } else {
-                    ("root-expires", "plan its replacement: every cluster's CA ends with it")
+                    (
+                        "root-expires",
+                        "plan its replacement: every cluster's CA ends with it",
+                    )
                 };
                 let message = format!("root-cert.pem {}", ends(left));
-                self.found.notices.push(Notice { code, message, help: help.to_owned() });
+                self.found.notices.push(Notice {
+                    code,
+                    message,
+                    help: help.to_owned(),
+                });
             }
         }
     }

@@ -45,12 +45,27 @@ pub struct Judged {
 
 impl Judged {
     pub(super) fn new(verdict: Verdict, code: &'static str, text: impl Into<String>) -> Self {
-        let why = vec![Why { code, text: text.into() }];
-        Self { verdict, why, obstacle: None, archive: false, restore: None, narrow: false, record: None }
+        let why = vec![Why {
+            code,
+            text: text.into(),
+        }];
+        Self {
+            verdict,
+            why,
+            obstacle: None,
+            archive: false,
+            restore: None,
+            narrow: false,
+            record: None,
+        }
     }
 
     pub(super) fn current() -> Self {
-        Self::new(Verdict::Current, "current", "nothing it depends on has changed")
+        Self::new(
+            Verdict::Current,
+            "current",
+            "nothing it depends on has changed",
+        )
     }
 
     pub(super) fn stale(code: &'static str, text: impl Into<String>) -> Self {
@@ -62,7 +77,10 @@ impl Judged {
     }
 
     pub(super) fn obstacle(text: String) -> Self {
-        Self { obstacle: Some(text.clone()), ..Self::stale("obstacle", text) }
+        Self {
+            obstacle: Some(text.clone()),
+            ..Self::stale("obstacle", text)
+        }
     }
 }
 
@@ -87,4 +105,3 @@ pub struct Judgement {
     /// Files whose identity or content the log does not know as they are now.
     pub seen: Vec<(String, FileRecord)>,
 }
-
