@@ -406,3 +406,43 @@ fn no_key_is_in_anything_that_is_said() {
         }
     }
 }
+
+#[test]
+fn a_root_that_a_task_brings_is_used_when_it_is_there_and_not_replaced_without_leave() {
+    if !support::judge("openssl") {
+        return;
+    }
+    let plan = ORG.to_owned()
+        + r#"
+        task "fetch" {
+            output "org/root.pem" "org/root-key.pem"
+            run "sh" "-c" "umask 077; openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /O=Org -out org/root.pem -keyout org/root-key.pem"
+        }
+        "#;
+    let world = World::new(&plan);
+    world.run(&[]).exits(0);
+    assert_eq!(world.run(&[]).exits(0).ran(), Vec::<String>::new());
+    let root = world.read("out/root-cert.pem");
+    world
+        .run(&["--force", "org/root.pem"])
+        .exits(5)
+        .says("--allow root-reissue");
+    assert_eq!(world.read("out/root-cert.pem"), root);
+    world
+        .run(&["--force", "org/root.pem", "--allow", "root-reissue"])
+        .exits(0);
+    assert_ne!(world.read("out/root-cert.pem"), root);
+    assert_eq!(world.run(&[]).exits(0).ran(), Vec::<String>::new());
+}
+
+#[test]
+fn a_variable_that_the_plan_does_not_read_is_told_with_the_one_that_was_meant() {
+    let world = World::new(r#"mesh "m" { namespace (env)"NAMESPACE:-istio-system"; }"#);
+    world
+        .meshplan(&["check", "plan.kdl", "NAMSPACE=x"])
+        .exits(4)
+        .says("did you mean NAMESPACE=…?");
+    world
+        .meshplan(&["check", "plan.kdl", "NAMESPACE=x"])
+        .exits(0);
+}

@@ -94,15 +94,16 @@ impl Graph {
             span,
         };
         if let Some(other) = self.claims.insert(name.to_owned(), claim) {
-            problems.push(
-                Problem::error(
-                    "graph::name-clash",
-                    format!("two things would be called `{name}`"),
-                )
-                .label(other.span, format!("{} here", other.what))
-                .label(span, format!("{what} here"))
-                .help("targets, files and tasks share one space of names: rename one of them"),
-            );
+            let problem = |text: String| Problem::error("graph::name-clash", text);
+            // `all` stands in no plan.
+            let problem = if other.span == Span::default() {
+                problem(format!("`{name}` is {}, in every plan", other.what))
+            } else {
+                let text = format!("two things would be called `{name}`");
+                problem(text).label(other.span, format!("{} here", other.what))
+            };
+            let help = "targets, files and tasks share one space of names: rename one of them";
+            problems.push(problem.label(span, format!("{what} here")).help(help));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Reading a node's fields: which words may stand where, how often, and with what kind of value. It
 //! knows the shape of nodes, not what a mesh is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use camino::Utf8PathBuf;
 
@@ -52,6 +52,8 @@ pub(super) struct Checker<'a> {
     /// Folder of the plan, absolute: where paths start.
     pub(super) dir: Utf8PathBuf,
     pub(super) problems: &'a mut Vec<Problem>,
+    /// Names of variables that the plan reads.
+    pub(super) variables: BTreeSet<String>,
 }
 
 impl Checker<'_> {
@@ -316,6 +318,7 @@ impl Checker<'_> {
             "(env)",
             super::value::variable(name),
         )?;
+        self.variables.insert(name.to_owned());
         let assigned = self
             .assignments
             .iter()

@@ -22,7 +22,7 @@ use problem::{Problem, Problems, Severity, Sources};
 pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What a plan may look at.
-pub trait Surroundings {
+pub trait Surroundings: Sync {
     /// A variable of the environment.
     fn var(&self, name: &str) -> Option<String>;
     /// A file's bytes.
@@ -71,7 +71,18 @@ pub struct Loaded {
 pub fn load(request: &Request, around: &dyn Surroundings) -> Result<Loaded, Problems> {
     let mut sources = Sources::default();
     let mut problems = Vec::new();
-    let read = include::read(request, around, &mut sources, &mut problems);
+    let read = with_room(|| include::read(request, around, &mut sources, &mut problems))
+        .unwrap_or_else(|e| {
+            let message = format!("cannot read the plan {}: {e}", request.file);
+            problems.push(
+                Problem::error("plan::unreadable", message)
+                    .help("free some memory, then try again"),
+            );
+            include::Read {
+                broken: true,
+                ..include::Read::default()
+            }
+        });
     let plan = check::check(request, around, &read, sources.clone(), &mut problems);
     let broken = problems.iter().any(|p| p.severity == Severity::Error);
     match plan {
@@ -84,6 +95,18 @@ pub fn load(request: &Request, around: &dyn Surroundings) -> Result<Loaded, Prob
             sources,
         }),
     }
+}
+
+/// Runs `work` with a stack that the parser cannot overflow at the depth that `split` lets through: it
+/// recurses, and takes some 100 KiB a level where it is not optimised.
+fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().stack_size(64 * 1024 * 1024);
+        let thread = builder.spawn_scoped(scope, work)?;
+        thread
+            .join()
+            .map_err(|_| io::Error::other("the parser gave up"))
+    })
 }
 
 /// A path without `.` and `..`, told from its words alone: links are not followed.

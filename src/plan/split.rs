@@ -31,6 +31,7 @@ pub fn split(source: u32, text: &str, problems: &mut Vec<Problem>) -> Vec<Chunk>
         braces: Vec::new(),
         properties: vec![HashSet::new()],
         word: None,
+        unended: vec![None],
         broken: false,
         stopped: false,
     };
@@ -60,6 +61,8 @@ struct Scan<'a> {
     properties: Vec<HashSet<&'a str>>,
     /// The last word or string, which a `=` makes a property.
     word: Option<(usize, usize)>,
+    /// Where the last word of an unended node ends, at each depth.
+    unended: Vec<Option<usize>>,
     broken: bool,
     stopped: bool,
 }
@@ -115,6 +118,7 @@ impl Scan<'_> {
     /// To the end of one top-level node, its line break or `;` not included.
     fn node(&mut self) {
         self.properties = vec![HashSet::new()];
+        self.unended = vec![None];
         self.word = None;
         while self.at < self.bytes.len() && !self.stopped {
             match self.bytes[self.at] {
@@ -131,12 +135,7 @@ impl Scan<'_> {
                 b'r' if self.word_starts() && self.is_raw_string() => self.raw_string(1),
                 b'{' => self.open(),
                 b'}' if self.braces.is_empty() => return,
-                b'}' => {
-                    self.braces.pop();
-                    self.properties.pop();
-                    self.word = None;
-                    self.at += 1;
-                }
+                b'}' => self.close(),
                 b'=' => self.property(),
                 b' ' | b'\t' | b'(' | b')' => {
                     self.at += 1;
@@ -160,6 +159,9 @@ impl Scan<'_> {
     fn end_of_node(&mut self) {
         if let Some(properties) = self.properties.last_mut() {
             properties.clear();
+        }
+        if let Some(unended) = self.unended.last_mut() {
+            *unended = None;
         }
         self.word = None;
     }
@@ -219,8 +221,35 @@ impl Scan<'_> {
         }
         self.braces.push(self.at);
         self.properties.push(HashSet::new());
+        self.unended.push(None);
         self.word = None;
         self.at += 1;
+    }
+
+    fn close(&mut self) {
+        self.braces.pop();
+        self.properties.pop();
+        if let Some(Some(end)) = self.unended.pop() {
+            let help = "the last child ends with `;` or a line break too: cluster \"east\" { network \"n1\"; }";
+            self.problem(
+                "plan::unended",
+                "a child is not ended before `}`",
+                (end, end),
+                "write `;` here",
+                help,
+            );
+        }
+        self.word = None;
+        self.at += 1;
+        self.took();
+    }
+
+    /// A word, string or block ends here; its node does not yet.
+    fn took(&mut self) {
+        let at = self.at;
+        if let Some(unended) = self.unended.last_mut() {
+            *unended = Some(at);
+        }
     }
 
     /// `\` before a line break continues the node on the next line.
@@ -260,6 +289,7 @@ impl Scan<'_> {
                 b'"' => {
                     self.at += 1;
                     self.word = Some((start, self.at));
+                    self.took();
                     return;
                 }
                 b'\n' => break,
@@ -394,6 +424,7 @@ impl Scan<'_> {
         let first = rest.chars().next().map_or(1, char::len_utf8);
         self.at += length.max(first);
         self.word = Some((start, self.at));
+        self.took();
     }
 
     fn property(&mut self) {

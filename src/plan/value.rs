@@ -75,7 +75,7 @@ pub fn key_algorithm(text: &str) -> Result<KeyAlgorithm, Wrong> {
             .unwrap_or_default();
         (
             format!("`{text}` is no kind of key"),
-            format!("{near}There are {}", names.join(", ")),
+            format!("{near}there are {}", names.join(", ")),
         )
     })
 }
