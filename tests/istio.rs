@@ -138,3 +138,48 @@ rm -f csr ext
     world.meshplan(&["clean", "plan.kdl", "--keys"]).exits(0);
     assert!(world.exists("out/cluster1/ca-key.pem") && world.exists("out/root-cert.pem"));
 }
+
+#[test]
+fn two_cas_with_one_serial_number_do_not_stay_so() {
+    if !support::judge("openssl") {
+        return;
+    }
+    let world = World::new(support::TWO);
+    // Istio 1.6's Makefile numbered every certificate of a run with its own process (facts B17).
+    world.write(
+        "make.sh",
+        r#"
+set -eu
+umask 077; mkdir -p out/east out/west && cd out
+ca='basicConstraints=critical,CA:TRUE'
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout root-key.pem -out root-cert.pem -days 3650 \
+    -sha256 -utf8 -subj '/O=Istio/CN=Root CA' -addext "$ca" -addext 'keyUsage=critical,keyCertSign,cRLSign'
+for c in east west; do
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout $c/ca-key.pem -out csr -utf8 -subj "/O=Istio/CN=Intermediate CA/L=$c"
+    printf '%s\n' "$ca,pathlen:0" 'keyUsage=critical,keyCertSign,cRLSign' 'subjectKeyIdentifier=hash' > ext
+    openssl x509 -req -sha256 -days 730 -CA root-cert.pem -CAkey root-key.pem -set_serial 4711 -in csr -extfile ext -out $c/ca-cert.pem
+done
+rm csr ext
+"#,
+    );
+    let made = Command::new("sh")
+        .arg("make.sh")
+        .current_dir(world.path(""))
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let ran = world.run(&[]).exits(0);
+    assert!(
+        ran.stdout
+            .contains("it has the serial number of east/ca-cert.pem"),
+        "{}",
+        ran.stdout
+    );
+    let signed = ran.ran().into_iter().filter(|t| t.ends_with("ca-cert.pem"));
+    assert_eq!(signed.collect::<Vec<_>>(), ["west/ca-cert.pem"]);
+    assert_eq!(world.run(&[]).exits(0).ran(), Vec::<String>::new());
+}

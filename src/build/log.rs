@@ -91,6 +91,8 @@ pub struct Log {
     started: HashSet<String>,
     /// Bytes of whole records on disk; `None` where there is no usable file yet.
     length: Option<u64>,
+    /// What has the log's name is not a log of this version: it is kept, not written over.
+    foreign: bool,
     records: usize,
     pending: Vec<u8>,
     trouble: Option<String>,
@@ -115,6 +117,7 @@ impl Log {
             tasks: HashMap::new(),
             started: HashSet::new(),
             length: None,
+            foreign: false,
             records: 0,
             pending: Vec::new(),
             trouble: None,
@@ -136,6 +139,7 @@ impl Log {
                     "is not a log"
                 };
                 self.trouble = Some(what.to_owned());
+                self.foreign = true;
             }
             return;
         };
@@ -250,9 +254,13 @@ impl Log {
                 length
             }
             (_, found) => {
-                if found.is_some() {
-                    self.disk.rename(&self.path, &archive("log")?)?;
+                match found {
+                    Some(_) if self.foreign => self.disk.rename(&self.path, &archive("log")?)?,
+                    // A header cut short.
+                    Some(_) => self.disk.truncate(&self.path, 0)?,
+                    None => {}
                 }
+                self.foreign = false;
                 self.disk.append(&self.path, HEADER)?;
                 HEADER.len() as u64
             }

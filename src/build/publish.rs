@@ -161,6 +161,11 @@ impl Publisher {
         }
     }
 
+    /// Takes back what was staged and cannot be published. What this cannot remove, the next run does.
+    pub fn discard(&self, staged: &Staged) {
+        let _ = self.disk.remove(&staged.at);
+    }
+
     /// Gives what is at `path` a second name in the archive. False where nothing is there.
     ///
     /// # Errors

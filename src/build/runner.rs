@@ -538,7 +538,10 @@ impl Runner {
             };
             match done {
                 Ok(()) => self.finished(id, true, String::new(), took, teller),
-                Err(cause) => self.task_failed(id, cause.into(), scheduler, teller),
+                Err(cause) => {
+                    shared.publisher.discard(&staged);
+                    self.task_failed(id, cause.into(), scheduler, teller);
+                }
             }
             let output = graph.task(id).outputs[0];
             shared

@@ -381,6 +381,14 @@ impl Judge<'_> {
                 .eyes
                 .bytes(task.outputs[0])
                 .and_then(|b| pki::read_cert(&b).ok());
+            // One issuer, one serial number: Istio's Makefile of 1.6 and before gave its process's number
+            // to every certificate of a run (facts B17, C09).
+            if let Some(cert) = &found
+                && let Some(other) = self.serials.insert(cert.serial.clone(), task.name.clone())
+            {
+                let text = format!("it has the serial number of {other}: {RESIGN}");
+                return Judged::stale("serial-twice", text);
+            }
             let differences = found
                 .map(|f| pki::differences(&f, &wanted, spec.key))
                 .unwrap_or_default();

@@ -1,6 +1,10 @@
 //! Files that are computed from others, judged by their bytes: the chain, copies of the root, manifests.
 
-use super::{Judge, look::Seen, verdict::Judged};
+use super::{
+    Judge,
+    look::Seen,
+    verdict::{Judged, Notice},
+};
 use crate::{
     action::{
         manifest,
@@ -57,6 +61,7 @@ impl Judge<'_> {
             if expected.is_ok_and(|e| e == *chain) {
                 return self.taken(task, file.digest, inputs);
             }
+            self.outlives(&findings, cluster);
             if self.is_foreign(&task.name) {
                 let form = findings
                     .iter()
@@ -69,6 +74,19 @@ impl Judge<'_> {
         let why =
             wrong.unwrap_or_else(|| "its bytes are not what its certificates make".to_owned());
         Judged::stale("output-broken", format!("{why}: rebuild"))
+    }
+
+    fn outlives(&mut self, findings: &[pki::Finding], cluster: usize) {
+        let cert = format!("{}/ca-cert.pem", self.plan.clusters[cluster].name);
+        let found = findings.iter().filter(|f| f.rule == "C12");
+        self.found.notices.extend(found.map(|f| Notice {
+            code: "outlives-root",
+            message: format!("{cert}: {}", f.message),
+            help: format!(
+                "to end it with its root: meshplan run {} --force {cert}",
+                self.plan.file
+            ),
+        }));
     }
 
     pub(super) fn root_copy(&mut self, id: TaskId) -> Judged {

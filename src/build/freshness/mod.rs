@@ -37,6 +37,8 @@ struct Judge<'a> {
     /// The CA brought along, loaded; `None` for a root made here, or one that a task is yet to bring.
     given: Option<&'a pki::Issuer>,
     eyes: Eyes<'a>,
+    /// Serial numbers of CA certificates that were read in this walk, with their files.
+    serials: HashMap<Vec<u8>, String>,
     found: Judgement,
 }
 
@@ -66,6 +68,7 @@ pub fn judge(site: &Site, log: &Log, ask: &Ask, order: &[TaskId]) -> Judgement {
         now,
         given,
         eyes,
+        serials: HashMap::new(),
         found: Judgement::default(),
     };
     for &id in order {
