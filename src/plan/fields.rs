@@ -1,17 +1,20 @@
 //! Reading a node's fields: which words may stand where, how often, and with what kind of value. It
 //! knows the shape of nodes, not what a mesh is.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{
-    Surroundings, normalize,
+    Request, Surroundings, normalize,
     problem::{Problem, Span},
     suggest,
     syntax::{Node, Scalar, Value},
     value::Wrong,
 };
+
+/// More problems than this are not looked for: a file of another kind would have millions.
+const MAX_PROBLEMS: usize = 10_000;
 
 /// A value with its place.
 #[derive(Debug, Clone)]
@@ -48,17 +51,49 @@ pub(super) type Fields<'n> = HashMap<&'static str, Vec<&'n Node>>;
 /// What the walk over the nodes carries along.
 pub(super) struct Checker<'a> {
     pub(super) around: &'a dyn Surroundings,
-    pub(super) assignments: &'a [(String, String)],
+    /// NAME=VALUE of the command line; of two for one name, the last.
+    assignments: HashMap<&'a str, &'a str>,
     /// Folder of the plan, absolute: where paths start.
     pub(super) dir: Utf8PathBuf,
     pub(super) problems: &'a mut Vec<Problem>,
     /// Names of variables that the plan reads.
     pub(super) variables: BTreeSet<String>,
+    /// Pairs of places that a problem was told of: what many clusters inherit is told once.
+    told: HashSet<(&'static str, Span, Span)>,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(
+        request: &Request<'a>,
+        around: &'a dyn Surroundings,
+        problems: &'a mut Vec<Problem>,
+    ) -> Self {
+        let file = normalize(&request.cwd.join(request.file));
+        let dir = file.parent().unwrap_or(Utf8Path::new("/")).to_owned();
+        let assignments = request
+            .assignments
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
+        Self {
+            around,
+            assignments,
+            dir,
+            problems,
+            variables: BTreeSet::new(),
+            told: HashSet::new(),
+        }
+    }
 }
 
 impl Checker<'_> {
     pub(super) fn problem(&mut self, problem: Problem) {
         self.problems.push(problem);
+    }
+
+    /// Whether a problem of these places is still to be told.
+    pub(super) fn first_time(&mut self, code: &'static str, one: Span, other: Span) -> bool {
+        self.told.insert((code, one, other))
     }
 
     /// A word's mistake, at its place.
@@ -91,6 +126,18 @@ impl Checker<'_> {
     ) -> Fields<'n> {
         let mut fields = Fields::new();
         for node in nodes {
+            if self.problems.len() > MAX_PROBLEMS {
+                let problem = Problem::error(
+                    "plan::text",
+                    format!("the plan has more than {MAX_PROBLEMS} mistakes"),
+                );
+                self.problem(
+                    problem
+                        .label(node.name_span, "checks end here")
+                        .help("is this the right file?"),
+                );
+                break;
+            }
             self.no_annotation(node);
             let Some(field) = allowed.iter().find(|f| f.name == node.name) else {
                 self.unknown(parent, node, allowed);
@@ -115,7 +162,7 @@ impl Checker<'_> {
         fields
     }
 
-    fn no_annotation(&mut self, node: &Node) {
+    pub(super) fn no_annotation(&mut self, node: &Node) {
         if let Some((annotation, span)) = &node.annotation {
             let problem = Problem::error(
                 "plan::annotation",
@@ -131,9 +178,11 @@ impl Checker<'_> {
 
     fn unknown(&mut self, parent: &str, node: &Node, allowed: &[Field]) {
         let names = allowed.iter().map(|f| f.name);
-        let near = suggest(&node.name, names.clone())
-            .map(|n| format!("did you mean `{n}`? "))
-            .unwrap_or_default();
+        let near = match (suggest(&node.name, names.clone()), home(&node.name)) {
+            (Some(near), _) => format!("did you mean `{near}`? "),
+            (None, Some(home)) => format!("`{}` belongs in {home}; ", node.name),
+            (None, None) => String::new(),
+        };
         let all = names
             .map(|n| format!("`{n}`"))
             .collect::<Vec<_>>()
@@ -148,25 +197,66 @@ impl Checker<'_> {
         );
     }
 
+    /// A node's settings are its children; it has at most a name before them.
+    pub(super) fn block(&mut self, node: &Node, name: bool) {
+        self.plain(node, true);
+        if let (Some(value), false) = (node.arguments.first(), name) {
+            let problem =
+                Problem::error("plan::arguments", format!("`{}` takes no value", node.name));
+            self.problem(
+                problem
+                    .label(value.span, "here")
+                    .help("write its settings in braces"),
+            );
+        }
+    }
+
+    /// A node's settings are properties.
+    pub(super) fn only_properties(&mut self, node: &Node, example: &str) {
+        if let Some(value) = node.arguments.first() {
+            let problem = Problem::error(
+                "plan::arguments",
+                format!("`{}` has properties, no value", node.name),
+            );
+            self.problem(problem.label(value.span, "here").help(example));
+        }
+        self.childless(node);
+    }
+
+    fn childless(&mut self, node: &Node) {
+        if node.children.is_some() {
+            let problem = Problem::error(
+                "plan::children",
+                format!("`{}` takes no children", node.name),
+            );
+            self.problem(
+                problem
+                    .label(node.name_span, "this node")
+                    .help("take the braces away"),
+            );
+        }
+    }
+
     /// No properties, and no children but where they belong.
     pub(super) fn plain(&mut self, node: &Node, children: bool) -> bool {
         for property in &node.properties {
-            let known = format!("`{}` takes no property `{}`", node.name, property.name);
+            let message = format!("`{}` takes no property `{}`", node.name, property.name);
+            let help = if children {
+                format!(
+                    "write it as a child: {} {{ {} \"…\"; }}",
+                    node.name, property.name
+                )
+            } else {
+                format!("write {} \"…\"", node.name)
+            };
             self.problem(
-                Problem::error("plan::unknown-property", known)
+                Problem::error("plan::unknown-property", message)
                     .label(property.name_span, "unknown")
-                    .help("write its settings as children, each a node of its own"),
+                    .help(help),
             );
         }
-        if !children && node.children.is_some() {
-            self.problem(
-                Problem::error(
-                    "plan::children",
-                    format!("`{}` takes no children", node.name),
-                )
-                .label(node.span, "here")
-                .help("take the braces away"),
-            );
+        if !children {
+            self.childless(node);
         }
         node.properties.is_empty() && (children || node.children.is_none())
     }
@@ -253,6 +343,33 @@ impl Checker<'_> {
         })
     }
 
+    /// A time, which needs its unit.
+    pub(super) fn time<T>(
+        &mut self,
+        node: &Node,
+        code: &'static str,
+        form: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Placed<T>> {
+        if let [
+            Value {
+                literal: Scalar::Number(number),
+                span,
+                ..
+            },
+        ] = node.arguments.as_slice()
+        {
+            let problem =
+                Problem::error(code, format!("`{}` is a number without a unit", node.name));
+            self.problem(
+                problem
+                    .label(*span, "here")
+                    .help(format!("write \"{number}d\", or h or m instead of d")),
+            );
+            return None;
+        }
+        self.word(node, code, form)
+    }
+
     pub(super) fn text_of(&mut self, value: &Value) -> Option<Placed<String>> {
         self.text_with(value, &["env"])
     }
@@ -263,17 +380,17 @@ impl Checker<'_> {
         value: &Value,
         annotations: &[&str],
     ) -> Option<Placed<String>> {
-        let text = self.literal(value)?;
+        let text = self.literal(value, annotations.contains(&"bool"));
         let Some((annotation, span)) = &value.annotation else {
             return Some(Placed {
-                value: text,
+                value: text?,
                 span: value.span,
             });
         };
         if annotation != "env" {
             let near = suggest(annotation, annotations.iter().copied())
-                .map(|n| format!("did you mean ({n})? "))
-                .unwrap_or_default();
+                .map(|n| format!("did you mean ({n})? "));
+            let near = near.unwrap_or_default();
             let all = annotations
                 .iter()
                 .map(|a| format!("({a})"))
@@ -291,13 +408,13 @@ impl Checker<'_> {
             );
             return None;
         }
-        let (name, found) = self.variable(&text, value.span)?;
+        let (name, found) = self.variable(&text?, value.span)?;
         if found.is_none() {
-            self.problem(
-                Problem::error("plan::unset", format!("the variable {name} is not set"))
-                    .label(value.span, "read here")
-                    .help(format!("export {name}=…, write {name}=… after the plan's name, or give a fallback: (env)\"{name}:-…\"")),
+            let help = format!(
+                "export {name}=…, write {name}=… after the plan's name, or give a fallback: (env)\"{name}:-…\""
             );
+            let problem = Problem::error("plan::unset", format!("the variable {name} is not set"));
+            self.problem(problem.label(value.span, "read here").help(help));
         }
         Some(Placed {
             value: found?,
@@ -305,11 +422,11 @@ impl Checker<'_> {
         })
     }
 
-    /// A variable's name, and its value or fallback. One that is set to nothing counts as unset, as with
-    /// the shell's `:-`.
+    /// A variable's name, and its value or fallback. As with the shell's `:-`, the fallback is taken also
+    /// where the variable is set to nothing.
     pub(super) fn variable(&mut self, text: &str, span: Span) -> Option<(String, Option<String>)> {
         let (name, fallback) = match text.split_once(":-") {
-            Some((name, fallback)) => (name, Some(fallback.to_owned())),
+            Some((name, fallback)) => (name, Some(fallback)),
             None => (text, None),
         };
         self.wrong(
@@ -319,36 +436,56 @@ impl Checker<'_> {
             super::value::variable(name),
         )?;
         self.variables.insert(name.to_owned());
-        let assigned = self
-            .assignments
-            .iter()
-            .rev()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| v.clone());
-        let found = assigned
-            .or_else(|| self.around.var(name))
-            .filter(|v| !v.is_empty());
-        Some((name.to_owned(), found.or(fallback)))
+        let assigned = self.assignments.get(name).map(|v| (*v).to_owned());
+        let found = assigned.or_else(|| self.around.var(name));
+        let found = match fallback {
+            Some(fallback) => Some(
+                found
+                    .filter(|v| !v.is_empty())
+                    .unwrap_or_else(|| fallback.to_owned()),
+            ),
+            None => found,
+        };
+        Some((name.to_owned(), found))
     }
 
-    pub(super) fn literal(&mut self, value: &Value) -> Option<String> {
-        let what = match &value.literal {
+    /// A value's text as written; `bool` where a boolean may be meant.
+    pub(super) fn literal(&mut self, value: &Value, bool: bool) -> Option<String> {
+        let (found, help) = match &value.literal {
             Scalar::Text(text) => return Some(text.clone()),
-            Scalar::Number(number) => format!("write \"{number}\""),
-            Scalar::Other(_) => "write it in quotes".to_owned(),
+            Scalar::Number(number) => ("a number", format!("write \"{number}\"")),
+            Scalar::Boolean(word) if bool => ("a boolean", format!("write (bool)\"{word}\"")),
+            Scalar::Boolean(word) => ("a boolean", format!("write \"{word}\"")),
+            Scalar::Other(found) => (
+                *found,
+                "write it in quotes, or leave the node out".to_owned(),
+            ),
         };
-        let found = match &value.literal {
-            Scalar::Other(kind) => kind,
-            _ => "a number",
-        };
+        let message = format!("{found} stands where a text is wanted");
         self.problem(
-            Problem::error(
-                "plan::value",
-                format!("{found} stands where a text is wanted"),
-            )
-            .label(value.span, "here")
-            .help(what),
+            Problem::error("plan::value", message)
+                .label(value.span, "here")
+                .help(help),
         );
         None
     }
+}
+
+/// The node that a word belongs in.
+fn home(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "subject" | "key" | "validity" | "renew-before" => {
+            "`root-ca`, `cluster-ca` or a cluster's `ca`"
+        }
+        "dns" | "chain" => "`cluster-ca` or a cluster's `ca`",
+        "cert" => "`root-ca`",
+        "istio-version" | "work-dir" | "namespace" | "trust-domain" => "`mesh`",
+        "context" | "network" | "remote-of" | "discovery-address" | "ca" => "`cluster`",
+        "operator" | "values-file" => "`mesh` or `cluster`",
+        "needs" | "input" | "output" | "run" | "dir" | "env" | "timeout" => "`task`",
+        "version" | "include" | "mesh" | "root-ca" | "cluster-ca" | "cluster" | "task" => {
+            "the plan itself, outside of braces"
+        }
+        _ => return None,
+    })
 }

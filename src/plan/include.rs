@@ -1,15 +1,20 @@
 //! A plan and all that it includes, as one list of nodes in reading order. It knows `include` and
 //! nothing else.
 
-use std::io;
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{
-    MAX_BYTES, Request, Surroundings, normalize,
+    MAX_BYTES, Request, Surroundings,
+    fields::Checker,
+    normalize,
     problem::{Problem, Sources, Span},
     split::split,
-    syntax::{self, Node, Scalar},
+    syntax::{self, Node},
 };
 
 /// Includes may be nested this deep.
@@ -20,55 +25,71 @@ const MAX_DEPTH: usize = 16;
 pub struct Read {
     /// Top-level nodes but `include`.
     pub nodes: Vec<Node>,
+    /// Names of variables that `include` nodes read.
+    pub variables: BTreeSet<String>,
     /// Some text could not be read as nodes: what is missing may be in it.
     pub broken: bool,
 }
 
-/// Reads the plan and its includes.
+/// Reads the plan and its includes. `words` begin top-level nodes.
 pub fn read(
     request: &Request,
     around: &dyn Surroundings,
+    words: &[&str],
     sources: &mut Sources,
     problems: &mut Vec<Problem>,
 ) -> Read {
+    let path = normalize(&request.cwd.join(request.file));
+    let checker = Checker::new(request, around, problems);
     let mut reader = Reader {
-        around,
+        checker,
+        words,
         sources,
-        problems,
+        included: HashMap::new(),
         read: Read::default(),
     };
-    let path = normalize(&request.cwd.join(request.file));
-    reader.file(request.file, &path, None, &mut vec![path.clone()]);
+    reader.file(
+        &Open {
+            name: request.file.to_owned(),
+            path,
+        },
+        None,
+        &mut Vec::new(),
+    );
+    reader.read.variables = reader.checker.variables;
     reader.read
 }
 
+/// A file on the way from the plan to what is being read.
+struct Open {
+    /// As the user would reach it from where the plan was named.
+    name: Utf8PathBuf,
+    /// Absolute.
+    path: Utf8PathBuf,
+}
+
 struct Reader<'a> {
-    around: &'a dyn Surroundings,
+    checker: Checker<'a>,
+    words: &'a [&'a str],
     sources: &'a mut Sources,
-    problems: &'a mut Vec<Problem>,
+    /// Where each file was included first.
+    included: HashMap<Utf8PathBuf, Span>,
     read: Read,
 }
 
 impl Reader<'_> {
-    /// Reads one file. `stack` holds the files that led here, itself last.
-    fn file(
-        &mut self,
-        name: &Utf8Path,
-        path: &Utf8Path,
-        from: Option<Span>,
-        stack: &mut Vec<Utf8PathBuf>,
-    ) {
-        let text = match text(self.around, path) {
+    /// Reads one file. `stack` holds the files that led here.
+    fn file(&mut self, open: &Open, from: Option<Span>, stack: &mut Vec<Open>) {
+        let text = match text(self.checker.around, &open.path) {
             Ok(text) => text,
             Err(Unread {
                 code,
                 message,
                 help,
             }) => {
-                let problem =
-                    Problem::error(code, format!("cannot read the plan {name}: {message}"))
-                        .help(help);
-                self.problems.push(match from {
+                let problem = Problem::error(code, format!("cannot read {}: {message}", open.name))
+                    .help(help);
+                self.checker.problem(match from {
                     Some(span) => problem.label(span, "included here"),
                     None => problem,
                 });
@@ -76,18 +97,22 @@ impl Reader<'_> {
                 return;
             }
         };
-        let source = self.sources.add(name.to_owned(), text);
-        let before = self.problems.len();
-        let chunks = split(source, self.sources.text(source), self.problems);
-        self.read.broken |= self.problems.len() > before;
-        let dir = path.parent().unwrap_or(path).to_owned();
+        let source = self.sources.add(open.name.clone(), text);
+        let before = self.checker.problems.len();
+        let chunks = split(
+            source,
+            self.sources.text(source),
+            self.words,
+            self.checker.problems,
+        );
+        self.read.broken |= self.checker.problems.len() > before;
         for chunk in chunks.into_iter().filter(|c| !c.broken) {
-            let before = self.problems.len();
-            let nodes = syntax::parse(self.sources, source, chunk, self.problems);
-            self.read.broken |= self.problems.len() > before;
+            let before = self.checker.problems.len();
+            let nodes = syntax::parse(self.sources, source, chunk, self.checker.problems);
+            self.read.broken |= self.checker.problems.len() > before;
             for node in nodes {
                 if node.name == "include" {
-                    self.include(&node, name, &dir, stack);
+                    self.include(&node, open, stack);
                 } else {
                     self.read.nodes.push(node);
                 }
@@ -95,85 +120,72 @@ impl Reader<'_> {
         }
     }
 
-    fn include(
-        &mut self,
-        node: &Node,
-        from: &Utf8Path,
-        dir: &Utf8Path,
-        stack: &mut Vec<Utf8PathBuf>,
-    ) {
-        if node.arguments.is_empty() || !node.properties.is_empty() || node.children.is_some() {
-            self.problems.push(
-                Problem::error("plan::include", "`include` takes paths, and nothing else")
-                    .label(node.span, "here")
-                    .help("write include \"clusters/*.kdl\""),
-            );
-            return;
-        }
-        for value in &node.arguments {
-            let Scalar::Text(pattern) = &value.literal else {
-                self.problems.push(
-                    Problem::error("plan::include", "`include` takes paths in quotes")
-                        .label(value.span, "here")
-                        .help("write include \"clusters/*.kdl\""),
-                );
-                continue;
-            };
-            let found = match glob(self.around, dir, pattern) {
-                Ok(found) => found,
+    fn include(&mut self, node: &Node, open: &Open, stack: &mut Vec<Open>) {
+        self.checker.no_annotation(node);
+        for pattern in self.checker.texts(node) {
+            match glob(self.checker.around, open, &pattern.value) {
+                Ok(found) => {
+                    stack.push(Open {
+                        name: open.name.clone(),
+                        path: open.path.clone(),
+                    });
+                    for next in found {
+                        self.included(&next, pattern.span, stack);
+                    }
+                    stack.pop();
+                }
                 Err(message) => {
-                    self.problems.push(
-                        Problem::error("plan::include", message)
-                            .label(value.span, "included here")
-                            .help("paths start from the folder of the file that includes"),
+                    let problem = Problem::error("plan::include", message)
+                        .label(pattern.span, "included here");
+                    self.checker.problem(
+                        problem.help("paths start from the folder of the file that includes"),
                     );
                     self.read.broken = true;
-                    continue;
                 }
-            };
-            for path in found {
-                self.included(&path, from, dir, value.span, stack);
             }
+        }
+        if node.arguments.is_empty() {
+            self.read.broken = true;
         }
     }
 
-    fn included(
-        &mut self,
-        path: &Utf8Path,
-        from: &Utf8Path,
-        dir: &Utf8Path,
-        span: Span,
-        stack: &mut Vec<Utf8PathBuf>,
-    ) {
-        if stack.iter().any(|s| s == path) || stack.len() > MAX_DEPTH {
-            let names: Vec<_> = stack
+    fn included(&mut self, next: &Open, span: Span, stack: &mut Vec<Open>) {
+        let way = || {
+            stack
                 .iter()
-                .map(|s| s.file_name().unwrap_or_default())
-                .chain(path.file_name())
-                .collect();
-            let message = if stack.len() > MAX_DEPTH {
-                format!(
-                    "includes are nested deeper than {MAX_DEPTH}: {}",
-                    names.join(" → ")
-                )
-            } else {
-                format!("a plan includes itself: {}", names.join(" → "))
-            };
-            self.problems.push(
-                Problem::error("plan::include-loop", message)
-                    .label(span, "included here")
-                    .help("take this include away, or narrow its pattern"),
+                .chain([next])
+                .map(|o| o.name.as_str())
+                .collect::<Vec<_>>()
+                .join(" → ")
+        };
+        if stack.iter().any(|s| s.path == next.path) {
+            let problem = Problem::error(
+                "plan::include-loop",
+                format!("a file includes itself: {}", way()),
             );
-            return;
+            let help = "take this include away, or narrow its pattern";
+            self.checker
+                .problem(problem.label(span, "and round again").help(help));
+        } else if stack.len() > MAX_DEPTH {
+            let problem = Problem::error(
+                "plan::include-loop",
+                format!("includes are nested deeper than {MAX_DEPTH}: {}", way()),
+            );
+            self.checker.problem(
+                problem
+                    .label(span, "included here")
+                    .help("include the files from fewer places"),
+            );
+        } else if let Some(first) = self.included.insert(next.path.clone(), span) {
+            let problem =
+                Problem::error("plan::include", format!("{} is included twice", next.name));
+            let problem = problem
+                .label(first, "the first time")
+                .label(span, "the second time");
+            self.checker.problem(problem.help("keep one of them"));
+        } else {
+            self.file(next, Some(span), stack);
         }
-        // Named as the user would reach it from where the plan was named.
-        let name = path.strip_prefix(dir).map_or_else(
-            |_| path.to_owned(),
-            |below| from.parent().unwrap_or(Utf8Path::new("")).join(below),
-        );
-        stack.push(path.to_owned());
-        self.file(&name, path, Some(span), stack);
-        stack.pop();
     }
 }
 
@@ -198,9 +210,9 @@ pub(super) fn text(around: &dyn Surroundings, path: &Utf8Path) -> Result<String,
     let size = around.len(path).map_err(unreadable)?;
     if size > MAX_BYTES {
         let message = format!(
-            "it has {} MiB, and {} are the limit",
-            size / 1024 / 1024,
-            MAX_BYTES / 1024 / 1024
+            "it has {} MiB, and at most {} are read",
+            size.div_ceil(1 << 20),
+            MAX_BYTES >> 20
         );
         return Err(Unread {
             code: "plan::size",
@@ -223,38 +235,47 @@ pub(super) fn text(around: &dyn Surroundings, path: &Utf8Path) -> Result<String,
 }
 
 /// Files that a pattern names: `*` and `?` in its last part, sorted. A pattern that finds none is a mistake.
-fn glob(
-    around: &dyn Surroundings,
-    dir: &Utf8Path,
-    pattern: &str,
-) -> Result<Vec<Utf8PathBuf>, String> {
-    let path = normalize(&dir.join(pattern));
-    let (Some(parent), Some(last)) = (path.parent(), path.file_name()) else {
+fn glob(around: &dyn Surroundings, open: &Open, pattern: &str) -> Result<Vec<Open>, String> {
+    let here = Utf8Path::new("");
+    let dir = |p: &Utf8Path| p.parent().unwrap_or(here).to_owned();
+    let (name, path) = (
+        dir(&open.name).join(pattern),
+        normalize(&dir(&open.path).join(pattern)),
+    );
+    let Some(last) = Utf8Path::new(pattern).file_name() else {
         return Err(format!("`{pattern}` names no file"));
     };
-    if parent.as_str().contains(['*', '?']) {
+    let (folder, shown) = (dir(&path), dir(&name));
+    if Utf8Path::new(pattern)
+        .parent()
+        .is_some_and(|p| p.as_str().contains(['*', '?']))
+    {
         return Err(format!(
             "`{pattern}` has `*` or `?` in a folder's name; only a file's may"
         ));
     }
     if !last.contains(['*', '?']) {
-        return Ok(vec![path]);
+        return Ok(vec![Open { name, path }]);
     }
     let names = around
-        .list(parent)
+        .list(&folder)
         .map_err(|e| format!("cannot look for `{pattern}`: {e}"))?;
     let wanted: Vec<char> = last.chars().collect();
     let mut found: Vec<_> = names
         .iter()
         .filter(|n| matches(&wanted, &n.chars().collect::<Vec<_>>()))
-        .map(|n| parent.join(n))
         .collect();
     found.sort();
     if found.is_empty() {
-        Err(format!("`{pattern}` finds no file"))
-    } else {
-        Ok(found)
+        return Err(format!("`{pattern}` finds no file"));
     }
+    Ok(found
+        .into_iter()
+        .map(|n| Open {
+            name: shown.join(n),
+            path: folder.join(n),
+        })
+        .collect())
 }
 
 /// As a shell matches, but for brackets; a leading dot needs a dot.
@@ -285,4 +306,31 @@ fn matches(pattern: &[char], name: &[char]) -> bool {
         }
     }
     pattern[p..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_a_shell() {
+        let matches = |p: &str, n: &str| {
+            matches(
+                &p.chars().collect::<Vec<_>>(),
+                &n.chars().collect::<Vec<_>>(),
+            )
+        };
+        assert!(
+            matches("*.kdl", "a.kdl")
+                && matches("a*b?", "axxbbc")
+                && matches("*", "x")
+                && matches("?é", "éé")
+        );
+        assert!(
+            !matches("*.kdl", ".kdl")
+                && !matches("a*b", "abc")
+                && !matches("?", "")
+                && !matches("a", "b")
+        );
+    }
 }

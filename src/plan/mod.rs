@@ -1,7 +1,11 @@
 //! The plan language: text to a checked plan, or to all its problems. What lies around a plan
 //! (variables, files) is reached through `Surroundings`, so nothing here touches the machine.
 
+mod ca;
+mod characters;
 mod check;
+mod cluster;
+mod draw;
 mod fields;
 mod include;
 pub mod model;
@@ -9,6 +13,7 @@ mod operator;
 pub mod problem;
 mod split;
 mod syntax;
+mod task;
 mod value;
 
 use std::io;
@@ -71,19 +76,22 @@ pub struct Loaded {
 pub fn load(request: &Request, around: &dyn Surroundings) -> Result<Loaded, Problems> {
     let mut sources = Sources::default();
     let mut problems = Vec::new();
-    let read = with_room(|| include::read(request, around, &mut sources, &mut problems))
-        .unwrap_or_else(|e| {
-            let message = format!("cannot read the plan {}: {e}", request.file);
-            problems.push(
-                Problem::error("plan::unreadable", message)
-                    .help("free some memory, then try again"),
-            );
-            include::Read {
-                broken: true,
-                ..include::Read::default()
-            }
-        });
+    let words = check::NODES.map(|node| node.name);
+    let read = with_room(|| include::read(request, around, &words, &mut sources, &mut problems));
+    let read = read.unwrap_or_else(|e| {
+        let problem = Problem::error(
+            "plan::unreadable",
+            format!("cannot read the plan {}: {e}", request.file),
+        );
+        problems.push(problem.help("free some memory, then try again"));
+        include::Read {
+            broken: true,
+            ..include::Read::default()
+        }
+    });
     let plan = check::check(request, around, &read, sources.clone(), &mut problems);
+    // As one reads: mistakes of the text and of its meaning are found in two walks.
+    problems.sort_by_key(|p| p.labels.first().map(|(span, _)| (span.source, span.start)));
     let broken = problems.iter().any(|p| p.severity == Severity::Error);
     match plan {
         Some(plan) if !broken => Ok(Loaded {
@@ -128,9 +136,15 @@ pub fn normalize(path: &Utf8Path) -> Utf8PathBuf {
 pub fn suggest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1);
     let lower = word.to_lowercase();
+    // Lengths that differ by more are never near; among thousands of names this saves nearly all the work.
+    let like = |name: &&str| name.len().abs_diff(word.len()) <= limit * 4;
     let distances = names
         .into_iter()
+        .filter(like)
         .map(|name| (strsim::osa_distance(&lower, &name.to_lowercase()), name));
     let (distance, name) = distances.min_by_key(|(distance, _)| *distance)?;
     (distance <= limit && name != word).then_some(name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,43 +1,68 @@
 //! Free changes to `install.yaml`: the children of `operator`, and values files, as trees of data.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value as Json};
 
 use super::{
     fields::Checker,
-    problem::Problem,
+    problem::{Problem, Span},
     syntax::{Node, Scalar, Value},
 };
+
+/// What an IstioOperator has around its `spec`, into which these changes go.
+const AROUND_SPEC: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
 
 impl Checker<'_> {
     /// Children of `operator { … }` as a map.
     pub(super) fn operator(&mut self, node: &Node) -> Option<Json> {
-        if !node.arguments.is_empty() || !node.properties.is_empty() {
-            let problem = Problem::error("plan::operator", "`operator` has its content in braces")
-                .label(node.span, "here");
-            self.problem(problem.help("write operator { profile \"minimal\"; }"));
-            return None;
+        self.block(node, false);
+        let children = node.children.as_deref().unwrap_or_default();
+        for child in children
+            .iter()
+            .filter(|c| AROUND_SPEC.contains(&c.name.as_str()))
+        {
+            let problem = Problem::error(
+                "plan::operator",
+                format!("`{}` is outside of the spec", child.name),
+            );
+            let problem = problem.label(child.name_span, "not part of `spec`");
+            self.problem(problem.help(
+                "children of `operator` go into `spec`: write operator { profile \"minimal\"; }",
+            ));
         }
-        Some(Json::Object(
-            self.map(node.children.as_deref().unwrap_or_default()),
-        ))
+        Some(Json::Object(self.map(children)))
     }
 
     fn map(&mut self, nodes: &[Node]) -> Map<String, Json> {
         let mut map = Map::new();
+        let mut places: HashMap<&str, Span> = HashMap::new();
         for node in nodes {
             let Some(value) = self.tree(node) else {
                 continue;
             };
-            if map.contains_key(&node.name) {
+            if node.name == "-" {
+                let problem = Problem::error(
+                    "plan::operator",
+                    "an entry of a list stands among those of a map",
+                );
+                let problem = problem.label(node.name_span, "this entry");
+                self.problem(problem.help("a list has only children named `-`, a map has none"));
+            }
+            if let Some(first) = places
+                .insert(&node.name, node.name_span)
+                .filter(|_| node.name != "-")
+            {
                 let problem =
-                    Problem::error("plan::twice", format!("`{}` is given twice", node.name))
-                        .label(node.name_span, "the second time");
+                    Problem::error("plan::twice", format!("`{}` is given twice", node.name));
+                let problem = problem
+                    .label(first, "the first time")
+                    .label(node.name_span, "the second time");
                 self.problem(
                     problem.help(
                         "keep one of them; a list has several arguments, or children named `-`",
                     ),
                 );
-                continue;
             }
             map.insert(node.name.clone(), value);
         }
@@ -47,6 +72,7 @@ impl Checker<'_> {
     /// A node as data: children or properties make a map, children named `-` or several arguments a list, one
     /// argument a scalar (JSON-in-KDL's way, <https://github.com/kdl-org/kdl/blob/1.0.0/JSON-IN-KDL.md>).
     fn tree(&mut self, node: &Node) -> Option<Json> {
+        self.no_annotation(node);
         let has_children = node.children.as_ref().is_some_and(|c| !c.is_empty());
         let mixed = [
             has_children,
@@ -89,16 +115,14 @@ impl Checker<'_> {
     }
 
     fn scalar(&mut self, value: &Value) -> Option<Json> {
-        if let Some((annotation, _)) = &value.annotation
-            && annotation == "bool"
-        {
+        if value.annotation.as_ref().is_some_and(|(a, _)| a == "bool") {
             return match &value.literal {
                 Scalar::Text(t) if t == "true" => Some(Json::Bool(true)),
                 Scalar::Text(t) if t == "false" => Some(Json::Bool(false)),
                 _ => {
                     let problem =
-                        Problem::error("plan::value", "a (bool) is neither true nor false")
-                            .label(value.span, "here");
+                        Problem::error("plan::value", "a (bool) is neither true nor false");
+                    let problem = problem.label(value.span, "here");
                     self.problem(problem.help("write (bool)\"true\" or (bool)\"false\""));
                     None
                 }
@@ -114,7 +138,9 @@ impl Checker<'_> {
 
     /// A values file's content; an empty one changes nothing.
     pub(super) fn values(&mut self, node: &Node) -> Option<Json> {
-        let path = self.path(node)?;
+        let written = self.text(node)?;
+        let path = self.path_of(&node.name, written.clone())?;
+        let name = written.value;
         let wrong = |message: String, help: &str| {
             Problem::error("plan::values-file", message)
                 .label(path.span, "named here")
@@ -124,29 +150,29 @@ impl Checker<'_> {
             Ok(text) => text,
             Err(unread) => {
                 self.problem(wrong(
-                    format!("cannot read {}: {}", path.value, unread.message),
+                    format!("cannot read {name}: {}", unread.message),
                     unread.help,
                 ));
                 return None;
             }
         };
-        match serde_norway::from_str::<Json>(&text) {
-            Ok(Json::Null) => Some(Json::Object(Map::new())),
-            Ok(map @ Json::Object(_)) => Some(map),
-            Ok(_) => {
-                self.problem(wrong(
-                    format!("{} is no map", path.value),
-                    "a values file has `key: value` at its top",
-                ));
-                None
-            }
-            Err(e) => {
-                self.problem(wrong(
-                    format!("{} is not YAML: {e}", path.value),
-                    "correct it; `helm template -f` reads the same file",
-                ));
-                None
-            }
-        }
+        let problem = match serde_norway::from_str::<Json>(&text) {
+            Ok(Json::Null) => return Some(Json::Object(Map::new())),
+            Ok(Json::Object(map)) if map.contains_key("kind") && map.contains_key("spec") => wrong(
+                format!("{name} is a whole IstioOperator"),
+                "keep what its `spec.values` has; what else its `spec` has goes into operator { … }",
+            ),
+            Ok(map @ Json::Object(_)) => return Some(map),
+            Ok(_) => wrong(
+                format!("{name} is no map"),
+                "a values file has `key: value` at its top",
+            ),
+            Err(e) => wrong(
+                format!("{name} is not YAML: {e}"),
+                "correct it: a values file is what `helm template -f` reads",
+            ),
+        };
+        self.problem(problem);
+        None
     }
 }

@@ -1,12 +1,11 @@
-//! What is wrong with a plan, as data: a code, the places, the cause and the remedy; drawn in the plan's
-//! own text, or as JSON. It does not know what a plan means.
+//! What is wrong with a plan, as data: a code, the places, the cause and the remedy; and the same as
+//! JSON. It does not know what a plan means, nor how a problem is drawn.
 
-use std::{fmt, sync::Arc};
+use std::sync::{Arc, OnceLock};
 
 use camino::Utf8PathBuf;
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
-};
+
+use super::draw;
 
 /// A place in one of the texts, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
@@ -19,34 +18,59 @@ pub struct Span {
     pub end: u32,
 }
 
-/// The texts that spans point into.
+/// The texts that spans point into. A clone shares them.
 #[derive(Clone, Debug, Default)]
-pub struct Sources(Vec<Arc<(Utf8PathBuf, String)>>);
+pub struct Sources(Vec<Arc<Source>>);
+
+#[derive(Debug)]
+struct Source {
+    name: Utf8PathBuf,
+    text: String,
+    /// Where lines begin; asked for only when something is wrong.
+    lines: OnceLock<Vec<usize>>,
+}
 
 impl Sources {
     /// Takes in a text; returns its number.
     pub fn add(&mut self, name: Utf8PathBuf, text: String) -> u32 {
-        self.0.push(Arc::new((name, text)));
+        self.0.push(Arc::new(Source {
+            name,
+            text,
+            lines: OnceLock::new(),
+        }));
         (self.0.len() - 1) as u32
     }
 
     /// A text by its number.
     pub fn text(&self, source: u32) -> &str {
-        self.0.get(source as usize).map_or("", |s| &s.1)
+        self.0.get(source as usize).map_or("", |s| &s.text)
     }
 
     /// A text's name by its number.
     pub fn name(&self, source: u32) -> &str {
-        self.0.get(source as usize).map_or("", |s| s.0.as_str())
+        self.0.get(source as usize).map_or("", |s| s.name.as_str())
     }
 
     /// Line and column of a byte, both from 1; columns are characters.
-    fn position(&self, source: u32, byte: u32) -> (usize, usize) {
-        let text = self.text(source);
-        let before = text.get(..byte as usize).unwrap_or(text);
-        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
-        (line, column)
+    pub fn position(&self, source: u32, byte: u32) -> (usize, usize) {
+        let Some(source) = self.0.get(source as usize) else {
+            return (1, 1);
+        };
+        let lines = source.lines.get_or_init(|| {
+            let breaks = source.text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
+            std::iter::once(0)
+                .chain(breaks.map(|(at, _)| at + 1))
+                .collect()
+        });
+        let byte = byte as usize;
+        let line = lines.partition_point(|start| *start <= byte);
+        let start = line
+            .checked_sub(1)
+            .and_then(|l| lines.get(l))
+            .copied()
+            .unwrap_or(0);
+        let before = source.text.get(start..byte).unwrap_or_default();
+        (line, before.chars().count() + 1)
     }
 }
 
@@ -68,7 +92,7 @@ pub struct Problem {
     pub severity: Severity,
     /// The cause.
     pub message: String,
-    /// Places, the first one first, each with a short text.
+    /// Places, the first one first, each with a short text; they may be in several texts.
     pub labels: Vec<(Span, String)>,
     /// What to write instead.
     pub help: String,
@@ -127,36 +151,10 @@ pub struct Style {
     pub width: usize,
 }
 
-/// More than this nobody reads.
-const DRAWN: usize = 50;
-
 impl Problems {
-    /// Draws the first 50 in their texts.
+    /// Draws the first 50 in their texts, and says how many more there are.
     pub fn render(&self, style: Style) -> String {
-        let theme = if style.color {
-            GraphicalTheme::unicode()
-        } else {
-            GraphicalTheme::unicode_nocolor()
-        };
-        let handler = GraphicalReportHandler::new_themed(theme)
-            .with_width(style.width.max(20))
-            .with_links(false);
-        let mut text = String::new();
-        for problem in self.list.iter().take(DRAWN) {
-            let drawn = Drawn::new(problem, &self.sources);
-            if handler.render_report(&mut text, &drawn).is_err() {
-                // A place that is not in its text: the words say it as well.
-                text.push_str(&format!("{}: {}\n", problem.code, problem.message));
-            }
-            text.push('\n');
-        }
-        if self.list.len() > DRAWN {
-            text.push_str(&format!(
-                "and {} more problems (--format json names all)\n",
-                self.list.len() - DRAWN
-            ));
-        }
-        text
+        draw::draw(self, style)
     }
 
     /// All of them: `code`, `severity`, `message`, `help`, and `places` with `file`, `line` and `column`
@@ -182,113 +180,38 @@ impl Problems {
     }
 }
 
-/// A problem as miette draws it: one text each, so places in other texts follow as related ones.
-#[derive(Debug)]
-struct Drawn {
-    code: Option<&'static str>,
-    severity: Severity,
-    message: String,
-    help: String,
-    source: NamedSource<String>,
-    labels: Vec<LabeledSpan>,
-    related: Vec<Drawn>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Drawn {
-    fn new(problem: &Problem, sources: &Sources) -> Self {
-        let mut numbers: Vec<u32> = problem.labels.iter().map(|(span, _)| span.source).collect();
-        numbers.dedup();
-        let mut seen = Vec::new();
-        numbers.retain(|n| {
-            !seen.contains(n) && {
-                seen.push(*n);
-                true
-            }
-        });
-        let one = |source: u32, first: bool| {
-            let here = problem
-                .labels
-                .iter()
-                .filter(|(span, _)| span.source == source);
-            let label = |(span, text): &(Span, String)| {
-                let length = span.end.saturating_sub(span.start) as usize;
-                LabeledSpan::new(Some(harmless(text)), span.start as usize, length)
-            };
-            Self {
-                code: first.then_some(problem.code),
-                severity: problem.severity,
-                message: if first {
-                    harmless(&problem.message)
-                } else {
-                    format!("and in {}", sources.name(source))
-                },
-                help: if first {
-                    harmless(&problem.help)
-                } else {
-                    String::new()
-                },
-                source: NamedSource::new(sources.name(source), harmless(sources.text(source))),
-                labels: here.map(label).collect(),
-                related: Vec::new(),
-            }
+    #[test]
+    fn json_has_all_and_counts_columns_in_characters() {
+        let mut sources = Sources::default();
+        let source = sources.add("a.kdl".into(), "one\n\"é\" x\n".into());
+        let span = Span {
+            source,
+            start: 9,
+            end: 10,
         };
-        let mut all = numbers.iter().enumerate().map(|(i, n)| one(*n, i == 0));
-        let mut drawn = all.next().unwrap_or_else(|| one(u32::MAX, true));
-        drawn.related = all.collect();
-        drawn
-    }
-}
-
-/// Text from a plan may hold bytes that steer a terminal; each becomes one harmless byte, so that places
-/// stay where they are.
-fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_ascii_control() && c != '\n' && c != '\t' && c != '\r' {
-                '?'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
-impl fmt::Display for Drawn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Drawn {}
-
-impl Diagnostic for Drawn {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.code.map(|c| Box::new(c) as Box<dyn fmt::Display>)
-    }
-
-    fn severity(&self) -> Option<miette::Severity> {
-        Some(match self.severity {
-            Severity::Error => miette::Severity::Error,
-            Severity::Warning => miette::Severity::Warning,
-        })
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        (!self.help.is_empty()).then(|| Box::new(&self.help) as Box<dyn fmt::Display>)
-    }
-
-    fn source_code(&self) -> Option<&dyn SourceCode> {
-        (!self.labels.is_empty()).then_some(&self.source as &dyn SourceCode)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        (!self.labels.is_empty())
-            .then(|| Box::new(self.labels.iter().cloned()) as Box<dyn Iterator<Item = LabeledSpan>>)
-    }
-
-    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
-        let related = self.related.iter().map(|d| d as &dyn Diagnostic);
-        (!self.related.is_empty())
-            .then(|| Box::new(related) as Box<dyn Iterator<Item = &dyn Diagnostic>>)
+        let problem = Problem::error("plan::test", "wrong")
+            .label(span, "here")
+            .help("right");
+        let problems = Problems {
+            list: vec![problem; 60],
+            sources,
+        };
+        let json = problems.to_json();
+        assert_eq!(json.as_array().map(Vec::len), Some(60));
+        assert_eq!(json[59]["places"][0]["line"], 2);
+        assert_eq!(json[59]["places"][0]["column"], 5);
+        let drawn = problems.render(Style {
+            color: false,
+            width: 80,
+        });
+        assert_eq!(drawn.matches("plan::test").count(), 50);
+        assert!(
+            drawn.ends_with("and 10 more problems (--format json names all)\n"),
+            "{drawn}"
+        );
     }
 }

@@ -1,13 +1,27 @@
 //! A plan's text, split at its top-level nodes without the parser: so that one mistake hides nothing
 //! else, and so that nothing reaches the parser that it cannot take (it recurses, and overflows its
-//! stack at about 700 levels). It knows strings, comments and braces, not what a node is.
+//! stack at about 700 levels). It knows strings, comments and braces, and finds what only one of KDL 1
+//! and KDL 2 reads; it does not know what a node means.
 
 use std::collections::HashSet;
 
-use super::problem::{Problem, Span};
+use super::{
+    characters,
+    problem::{Problem, Span},
+};
 
 /// Braces and comments may be nested this deep.
 const MAX_DEPTH: usize = 64;
+
+/// A text with more mistakes of spelling is no plan.
+const MAX_PROBLEMS: usize = 1_000;
+
+/// How often a lost `}` is made up for. Each time the rest is read again.
+const MAX_RESUMES: usize = 20;
+
+const ONE_LINE: &str =
+    "a string begins and ends with `\"` on one line; `\\n` stands for a line break";
+const ESCAPES: &str = "strings have `\\\"`, `\\\\`, `\\n`, `\\r`, `\\t`, `\\b`, `\\f` and `\\u{…}`";
 
 /// The text of one top-level node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,26 +34,39 @@ pub struct Chunk {
     pub broken: bool,
 }
 
-/// Splits a text. Problems found on the way are added to `problems`.
-pub fn split(source: u32, text: &str, problems: &mut Vec<Problem>) -> Vec<Chunk> {
+/// Splits a text. `words` begin top-level nodes: where a `}` is lost, the next of them at the start of a
+/// line is where reading goes on. Problems found on the way are added to `problems`.
+pub fn split(source: u32, text: &str, words: &[&str], problems: &mut Vec<Problem>) -> Vec<Chunk> {
+    let limit = problems.len() + MAX_PROBLEMS;
     let mut scan = Scan {
         source,
         text,
         bytes: text.as_bytes(),
+        words,
         at: 0,
         problems,
+        limit,
         braces: Vec::new(),
         properties: vec![HashSet::new()],
         word: None,
         unended: vec![None],
+        slashed: false,
+        next: None,
+        resumes: 0,
         broken: false,
         stopped: false,
     };
+    let foreign = scan.characters();
+    let mut foreign = foreign.into_iter().peekable();
     let mut chunks = Vec::new();
     while scan.skip_between() {
         let start = scan.at;
         scan.broken = false;
         scan.node();
+        while foreign.next_if(|at| *at < scan.at).is_some_and(|at| {
+            scan.broken |= at >= start;
+            true
+        }) {}
         chunks.push(Chunk {
             start,
             end: scan.at,
@@ -53,8 +80,10 @@ struct Scan<'a> {
     source: u32,
     text: &'a str,
     bytes: &'a [u8],
+    words: &'a [&'a str],
     at: usize,
     problems: &'a mut Vec<Problem>,
+    limit: usize,
     /// Where each open brace is.
     braces: Vec<usize>,
     /// Names of properties of the node at each depth.
@@ -63,6 +92,11 @@ struct Scan<'a> {
     word: Option<(usize, usize)>,
     /// Where the last word of an unended node ends, at each depth.
     unended: Vec<Option<usize>>,
+    /// A `/-` takes the next word out.
+    slashed: bool,
+    /// Inside braces: where a top-level node seems to begin, and how many problems there were then.
+    next: Option<(usize, usize)>,
+    resumes: usize,
     broken: bool,
     stopped: bool,
 }
@@ -70,6 +104,14 @@ struct Scan<'a> {
 impl Scan<'_> {
     fn looking_at(&self, text: &str) -> bool {
         self.bytes[self.at..].starts_with(text.as_bytes())
+    }
+
+    fn span(&self, start: usize, end: usize) -> Span {
+        Span {
+            source: self.source,
+            start: start as u32,
+            end: end as u32,
+        }
     }
 
     fn problem(
@@ -80,14 +122,50 @@ impl Scan<'_> {
         label: &str,
         help: &str,
     ) {
-        let span = Span {
-            source: self.source,
-            start: at.0 as u32,
-            end: at.1 as u32,
-        };
-        self.problems
-            .push(Problem::error(code, message).label(span, label).help(help));
+        let span = self.span(at.0, at.1);
+        self.tell(Problem::error(code, message).label(span, label).help(help));
+    }
+
+    fn tell(&mut self, problem: Problem) {
         self.broken = true;
+        if self.stopped {
+            return;
+        }
+        self.problems.push(problem);
+        if self.problems.len() >= self.limit {
+            let message = format!("the text has more than {MAX_PROBLEMS} mistakes");
+            let span = self.span(self.at.min(self.bytes.len()), self.at.min(self.bytes.len()));
+            let problem = Problem::error("plan::text", message).label(span, "reading ends here");
+            self.problems.push(problem.help("is this the right file?"));
+            self.stopped = true;
+        }
+    }
+
+    /// Tells of characters that no plan holds. Returns where they are.
+    fn characters(&mut self) -> Vec<usize> {
+        let mut found = Vec::new();
+        for foreign in characters::foreign(self.text) {
+            let message = format!(
+                "{}, U+{:04X}, stands in the text",
+                foreign.what,
+                u32::from(foreign.character)
+            );
+            let end = foreign.at + foreign.character.len_utf8();
+            self.at = foreign.at;
+            self.problem(
+                "plan::character",
+                &message,
+                (foreign.at, end),
+                "here",
+                foreign.help,
+            );
+            found.push(foreign.at);
+            if self.stopped {
+                break;
+            }
+        }
+        self.at = 0;
+        found
     }
 
     /// Skips to the next top-level node. False at the end.
@@ -97,15 +175,15 @@ impl Scan<'_> {
                 b'/' if self.looking_at("//") => self.line_comment(),
                 b'/' if self.looking_at("/*") => self.block_comment(),
                 b if b.is_ascii_whitespace() || b == b';' => self.at += 1,
-                _ if self.looking_at("\u{feff}") => self.at += 3,
                 b'}' => {
                     let at = (self.at, self.at + 1);
+                    let help = "take it away, or open its node with `{`";
                     self.problem(
                         "plan::brace",
                         "a `}` closes nothing",
                         at,
                         "no `{` before it",
-                        "take it away, or open its node with `{`",
+                        help,
                     );
                     self.at += 1;
                 }
@@ -120,15 +198,18 @@ impl Scan<'_> {
         self.properties = vec![HashSet::new()];
         self.unended = vec![None];
         self.word = None;
+        self.slashed = false;
+        self.next = None;
         while self.at < self.bytes.len() && !self.stopped {
             match self.bytes[self.at] {
                 b'\n' | b'\r' | b';' if self.braces.is_empty() => return,
-                b'\n' | b'\r' | b';' => {
-                    self.end_of_node();
-                    self.at += 1;
-                }
+                b'\n' | b'\r' | b';' => self.end_of_node(),
                 b'/' if self.looking_at("//") => self.line_comment(),
                 b'/' if self.looking_at("/*") => self.block_comment(),
+                b'/' if self.looking_at("/-") => {
+                    self.at += 2;
+                    self.slashed = true;
+                }
                 b'\\' => self.continuation(),
                 b'"' => self.string(),
                 b'#' => self.hash(),
@@ -144,16 +225,33 @@ impl Scan<'_> {
                 _ => self.word(),
             }
         }
-        if let Some(&open) = self.braces.first().filter(|_| !self.stopped) {
-            self.problem(
-                "plan::brace",
-                "a `{` is never closed",
-                (open, open + 1),
-                "opened here",
-                "close it with `}`",
-            );
-            self.braces.clear();
+        if !self.stopped {
+            self.unclosed();
         }
+    }
+
+    /// At the end of the text, with braces open.
+    fn unclosed(&mut self) {
+        let Some(&open) = self.braces.first() else {
+            return;
+        };
+        self.braces.clear();
+        let resume = self.next.filter(|_| self.resumes < MAX_RESUMES);
+        if let Some((next, problems)) = resume {
+            // What was found behind it is found again.
+            self.problems.truncate(problems);
+            self.resumes += 1;
+            self.at = next;
+        }
+        let mut problem = Problem::error("plan::brace", "a `{` is never closed")
+            .label(self.span(open, open + 1), "opened here");
+        if let Some((next, _)) = resume {
+            problem = problem.label(
+                self.span(next, next + 1),
+                "a `}` is missing before this node",
+            );
+        }
+        self.tell(problem.help("close it with `}`"));
     }
 
     fn end_of_node(&mut self) {
@@ -164,10 +262,23 @@ impl Scan<'_> {
             *unended = None;
         }
         self.word = None;
+        self.slashed = false;
+        let line = self.bytes[self.at] != b';';
+        self.at += 1;
+        if line && self.next.is_none() {
+            let rest = &self.text[self.at..];
+            let begins = |word: &&str| {
+                rest.strip_prefix(*word)
+                    .is_some_and(|r| r.starts_with([' ', '\t', '{']))
+            };
+            if self.words.iter().any(begins) {
+                self.next = Some((self.at, self.problems.len()));
+            }
+        }
     }
 
     fn line_comment(&mut self) {
-        while self.at < self.bytes.len() && self.bytes[self.at] != b'\n' {
+        while self.at < self.bytes.len() && !matches!(self.bytes[self.at], b'\n' | b'\r') {
             self.at += 1;
         }
     }
@@ -193,24 +304,22 @@ impl Scan<'_> {
                 self.at += 1;
             }
         }
+        // The rest of the text is comment: to look for braces in it would be a guess.
+        let (code, message) = ("plan::comment", "a comment is never closed");
         self.problem(
-            "plan::comment",
-            "a comment is never closed",
+            code,
+            message,
             (start, start + 2),
             "opened here",
             "close it with `*/`",
         );
+        self.braces.clear();
     }
 
     fn too_deep(&mut self, at: (usize, usize), what: &str) {
         let message = format!("{what} are nested deeper than {MAX_DEPTH} levels");
-        self.problem(
-            "plan::depth",
-            &message,
-            at,
-            "from here",
-            "a plan needs five levels at most: is this the right file?",
-        );
+        let help = "a plan needs few levels: is this the right file?";
+        self.problem("plan::depth", &message, at, "from here", help);
         self.stopped = true;
     }
 
@@ -223,6 +332,7 @@ impl Scan<'_> {
         self.properties.push(HashSet::new());
         self.unended.push(None);
         self.word = None;
+        self.slashed = false;
         self.at += 1;
     }
 
@@ -230,14 +340,9 @@ impl Scan<'_> {
         self.braces.pop();
         self.properties.pop();
         if let Some(Some(end)) = self.unended.pop() {
+            let message = "a child is not ended before `}`";
             let help = "the last child ends with `;` or a line break too: cluster \"east\" { network \"n1\"; }";
-            self.problem(
-                "plan::unended",
-                "a child is not ended before `}`",
-                (end, end),
-                "write `;` here",
-                help,
-            );
+            self.problem("plan::unended", message, (end, end), "write `;` here", help);
         }
         self.word = None;
         self.at += 1;
@@ -255,14 +360,16 @@ impl Scan<'_> {
     /// `\` before a line break continues the node on the next line.
     fn continuation(&mut self) {
         self.at += 1;
-        while self.at < self.bytes.len() {
+        while self.at < self.bytes.len() && !self.stopped {
             match self.bytes[self.at] {
-                b'\n' => {
+                b'\r' if self.looking_at("\r\n") => self.at += 1,
+                b'\n' | b'\r' => {
                     self.at += 1;
                     return;
                 }
-                b' ' | b'\t' | b'\r' => self.at += 1,
+                b' ' | b'\t' => self.at += 1,
                 b'/' if self.looking_at("//") => self.line_comment(),
+                b'/' if self.looking_at("/*") => self.block_comment(),
                 _ => return,
             }
         }
@@ -271,9 +378,10 @@ impl Scan<'_> {
     fn string(&mut self) {
         let start = self.at;
         if self.looking_at("\"\"\"") {
+            let message = "a string in triple quotes is KDL 2's alone";
             self.problem(
                 "plan::string",
-                "a string in triple quotes is KDL 2's alone",
+                message,
                 (start, start + 3),
                 "this string",
                 ONE_LINE,
@@ -288,26 +396,21 @@ impl Scan<'_> {
             match self.bytes[self.at] {
                 b'"' => {
                     self.at += 1;
-                    self.word = Some((start, self.at));
-                    self.took();
+                    self.note(start);
                     return;
                 }
-                b'\n' => break,
-                0 => {
-                    self.problem(
-                        "plan::string",
-                        "a string holds a NUL",
-                        (self.at, self.at + 1),
-                        "here",
-                        "take it away",
-                    );
-                    self.at += 1;
-                }
+                b'\n' | b'\r' => break,
                 b'\\' => self.escape(),
                 _ => self.at += 1,
             }
         }
         let end = self.at.max(start + 1);
+        if self.text[start..self.at].trim_end().ends_with('{') && self.braces.len() < MAX_DEPTH {
+            // Most likely the quote was lost before the brace: its `}` is not a second mistake.
+            self.braces.push(start);
+            self.properties.push(HashSet::new());
+            self.unended.push(None);
+        }
         self.problem(
             "plan::string",
             "a string is not closed on its line",
@@ -318,55 +421,54 @@ impl Scan<'_> {
     }
 
     fn escape(&mut self) {
-        let at = (self.at, (self.at + 2).min(self.bytes.len()));
-        if self.looking_at("\\/") {
-            self.problem(
+        let next = self.text[self.at + 1..].chars().next();
+        // A line break is the string's end, whatever stands before it.
+        let length = next
+            .filter(|c| !matches!(c, '\n' | '\r'))
+            .map_or(0, char::len_utf8);
+        let at = (self.at, self.at + 1 + length);
+        match next {
+            Some('/') => self.problem(
                 "plan::string",
                 "`\\/` is an escape of KDL 1 alone",
                 at,
                 "here",
                 "write `/`",
-            );
-        } else if self.looking_at("\\u{") {
-            let digits = self.text[self.at + 3..]
-                .split('}')
-                .next()
-                .unwrap_or_default();
-            if !digits.is_empty() && digits.bytes().all(|b| b == b'0') {
-                self.problem(
-                    "plan::string",
-                    "a string holds a NUL",
-                    at,
-                    "here",
-                    "take it away",
-                );
+            ),
+            Some('u') if self.looking_at("\\u{") => {
+                let rest = &self.text[self.at + 3..];
+                let digits = rest.split(['}', '"', '\n']).next().unwrap_or_default();
+                if !digits.is_empty() && digits.bytes().all(|b| b == b'0') {
+                    self.problem(
+                        "plan::string",
+                        "a string holds a NUL",
+                        at,
+                        "here",
+                        "take it away",
+                    );
+                }
             }
+            Some(c) if length > 0 && !"\"\\nrtbfu".contains(c) => {
+                let message = format!("`\\{}` is no escape", c.escape_debug());
+                self.problem("plan::string", &message, at, "here", ESCAPES);
+            }
+            _ => {}
         }
-        // A line break is the string's end, whatever stands before it.
-        self.at += if self.bytes.get(self.at + 1).is_none_or(|b| *b == b'\n') {
-            1
-        } else {
-            2
-        };
-        while !self.text.is_char_boundary(self.at) {
-            self.at += 1;
-        }
+        self.at = at.1;
     }
 
     fn word_starts(&self) -> bool {
-        self.at == 0
-            || matches!(
-                self.bytes[self.at - 1],
-                b' ' | b'\t' | b'\n' | b'\r' | b'=' | b';' | b'{' | b')' | b'}'
-            )
+        let before = self.at.checked_sub(1).map(|at| self.bytes[at]);
+        before.is_none_or(|b| b" \t\n\r=;{})".contains(&b))
     }
 
     fn is_raw_string(&self) -> bool {
-        let rest = self.text[self.at + 1..].trim_start_matches('#');
-        rest.starts_with('"')
+        self.text[self.at + 1..]
+            .trim_start_matches('#')
+            .starts_with('"')
     }
 
-    /// `#"raw"#`, `#true`, `#null` of KDL 2.
+    /// `#"raw"#`, `#true`, `#null` of KDL 2; in KDL 1 a word may hold `#`.
     fn hash(&mut self) {
         if self.word_starts()
             && self.text[self.at..]
@@ -383,14 +485,22 @@ impl Scan<'_> {
             .unwrap_or(rest.len())
             .max(1);
         self.at += length;
-        let message = format!("`{}` is KDL 2's alone", &rest[..length]);
-        self.problem(
-            "plan::value",
-            &message,
-            (start, self.at),
-            "here",
-            "values are quoted strings and integers: write \"true\" where a word is meant",
+        let (word, at) = (&rest[..length], (start, start + length));
+        let help = match word {
+            "#true" | "#false" => {
+                let word = &word[1..];
+                format!(
+                    "write \"{word}\"; in `operator`, where a boolean is meant, (bool)\"{word}\""
+                )
+            }
+            "#null" => "leave the value out".to_owned(),
+            _ => "values are strings in quotes, and integers".to_owned(),
+        };
+        let message = format!(
+            "`{}` is not the same to KDL 1 and KDL 2",
+            word.escape_debug()
         );
+        self.problem("plan::value", &message, at, "here", &help);
     }
 
     fn raw_string(&mut self, prefix: usize) {
@@ -405,13 +515,9 @@ impl Scan<'_> {
         let end = self.text[start..self.at]
             .find('\n')
             .map_or(self.at, |n| start + n);
-        self.problem(
-            "plan::string",
-            "raw strings are written otherwise in KDL 1 and in KDL 2",
-            (start, end),
-            "this string",
-            "write \"…\" with `\\\\` and `\\\"` inside",
-        );
+        let message = "raw strings are written otherwise in KDL 1 and in KDL 2";
+        let help = "write \"…\", with `\\\\` and `\\\"` inside";
+        self.problem("plan::string", message, (start, end), "this string", help);
     }
 
     fn word(&mut self) {
@@ -420,11 +526,16 @@ impl Scan<'_> {
         let length = rest
             .find(|c: char| c.is_whitespace() || ";{}()=\"/\\#".contains(c))
             .unwrap_or(rest.len());
-        // A `/` or `#` within a word is no comment; one character at least is taken.
+        // What no word has is taken alone, for the parser to complain of.
         let first = rest.chars().next().map_or(1, char::len_utf8);
         self.at += length.max(first);
-        self.word = Some((start, self.at));
+        self.note(start);
+    }
+
+    /// Keeps a word or string, which may turn out to be a property's name.
+    fn note(&mut self, start: usize) {
         self.took();
+        self.word = (!std::mem::take(&mut self.slashed)).then_some((start, self.at));
     }
 
     fn property(&mut self) {
@@ -433,11 +544,18 @@ impl Scan<'_> {
             return;
         };
         let name = self.text[start..end].trim_matches('"');
-        let new = self
+        if name.contains('\\') {
+            let (message, help) = (
+                "an escape stands in the name of a property",
+                "write the name as it is",
+            );
+            self.problem("plan::string", message, (start, end), "this name", help);
+        }
+        if self
             .properties
             .last_mut()
-            .is_none_or(|names| names.insert(name));
-        if !new {
+            .is_some_and(|names| !names.insert(name))
+        {
             let message = format!("property `{name}` is given twice");
             self.problem(
                 "plan::twice",
@@ -450,5 +568,69 @@ impl Scan<'_> {
     }
 }
 
-const ONE_LINE: &str =
-    "a string begins and ends with `\"` on one line; `\\n` stands for a line break";
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunks(text: &str) -> (Vec<&str>, Vec<&'static str>) {
+        let mut problems = Vec::new();
+        let chunks = split(0, text, &["mesh", "cluster"], &mut problems);
+        let sound = chunks
+            .into_iter()
+            .filter(|c| !c.broken)
+            .map(|c| &text[c.start..c.end]);
+        (
+            sound.collect(),
+            problems.into_iter().map(|p| p.code).collect(),
+        )
+    }
+
+    #[test]
+    fn nodes_end_at_line_breaks_and_semicolons_outside_of_braces() {
+        let text = "a \"{ ; // \\\" \"; b { c\n d; } // e {\n/* f { /* g */ ; */ /- h \"x\" { i; } \r j \\ /* k */ // l\n  m";
+        let (found, codes) = chunks(text);
+        assert_eq!(found.len(), 4);
+        assert!(
+            found[1].starts_with("b {") && found[3].ends_with("  m"),
+            "{found:?}"
+        );
+        assert_eq!(codes, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_lost_brace_and_an_open_string_hide_nothing_behind_them() {
+        let (found, codes) =
+            chunks("cluster {\n  a \"x\n}\ncluster { b {\n }\ncluster \"c\" { d; }\nmesh");
+        assert_eq!(found, ["cluster \"c\" { d; }", "mesh"]);
+        assert_eq!(codes, ["plan::string", "plan::brace"]);
+    }
+
+    #[test]
+    fn what_only_one_kdl_reads_is_told() {
+        for (text, code) in [
+            ("a #true", "plan::value"),
+            ("a \"\"\"b\"\"\"", "plan::string"),
+            ("a r#\"b\"#", "plan::string"),
+            ("a #\"b\"#", "plan::string"),
+            ("a \"\\/\"", "plan::string"),
+            ("a \"\\s\"", "plan::string"),
+            ("a \"\\u{0}\"", "plan::string"),
+            ("a \"b\u{85}c\"", "plan::character"),
+            ("a \u{202E}", "plan::character"),
+            ("a b=1 \"b\"=2", "plan::twice"),
+            ("a {", "plan::brace"),
+            ("a /* {", "plan::comment"),
+        ] {
+            assert_eq!(chunks(text), (vec![], vec![code]), "{text}");
+        }
+        assert_eq!(chunks("a b=1 /-b=2").1, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn depth_and_number_of_mistakes_are_bounded() {
+        for deep in ["a {".repeat(100_000), "/*".repeat(100_000)] {
+            assert_eq!(chunks(&deep).1, ["plan::depth"]);
+        }
+        assert_eq!(chunks(&"}".repeat(100_000)).1.len(), MAX_PROBLEMS + 1);
+    }
+}

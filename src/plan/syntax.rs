@@ -60,7 +60,9 @@ pub enum Scalar {
     Text(String),
     /// An integer that fits.
     Number(i64),
-    /// What a plan does not take, in words.
+    /// A bare `true` or `false`, which no plan takes.
+    Boolean(bool),
+    /// What else a plan does not take, in words.
     Other(&'static str),
 }
 
@@ -77,28 +79,119 @@ pub fn parse(
         offset: chunk.start,
     };
     match knuffel::parse_ast::<AstSpan>(sources.name(source), text) {
-        Ok(document) => document
-            .nodes
-            .into_iter()
-            .map(|node| place.node(node))
-            .collect(),
+        Ok(document) => document.nodes.iter().map(|node| place.node(node)).collect(),
         Err(error) => {
-            let found: Vec<_> = error
-                .related()
-                .into_iter()
-                .flatten()
-                .map(|d| place.problem(d))
-                .collect();
-            if found.is_empty() {
-                problems.push(Problem::error("plan::syntax", error.to_string()).help(SYNTAX));
+            let before = problems.len();
+            problems.extend(
+                error
+                    .related()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|d| place.problem(text, d)),
+            );
+            if problems.len() == before {
+                let all = place.span(0, text.len());
+                let problem =
+                    Problem::error("plan::syntax", "this node cannot be read").label(all, "here");
+                problems.push(problem.help(SYNTAX));
             }
-            problems.extend(found);
             Vec::new()
         }
     }
 }
 
-const SYNTAX: &str = "a node is a word, values in quotes, and children in braces that each end with `;` or a line break: cluster \"east\" { network \"n1\"; }";
+const SYNTAX: &str = "a node is a word, values in quotes, and children in braces that each end with `;` or a line \
+                      break: cluster \"east\" { network \"n1\"; }";
+
+/// What is wrong at a place of a chunk.
+struct Finding {
+    start: usize,
+    end: usize,
+    message: String,
+    help: String,
+}
+
+/// A word where a value should be. `None` where a `=` follows at once: the parser has more to say then.
+fn bare_word(text: &str, start: usize) -> Option<Finding> {
+    let end = start + token(&text[start..]);
+    if text[end..].starts_with('=') {
+        return None;
+    }
+    if text[end..].trim_start_matches([' ', '\t']).starts_with('=') {
+        return Some(unexpected(text, end));
+    }
+    Some(unquoted(text, start, end))
+}
+
+fn unquoted(text: &str, start: usize, end: usize) -> Finding {
+    let word = &text[start..end];
+    let message = format!("`{word}` is not in quotes");
+    Finding {
+        start,
+        end,
+        message,
+        help: format!("write \"{}\"", word.trim_matches('\'')),
+    }
+}
+
+/// Length of what a reader would take for one word.
+fn token(text: &str) -> usize {
+    let end = |c: char| c.is_whitespace() || ";{}()=\",[]".contains(c);
+    text.find(end).unwrap_or(text.len())
+}
+
+/// What does not fit where it stands, told by itself and by what is before it.
+fn unexpected(text: &str, at: usize) -> Finding {
+    let rest = text.get(at..).unwrap_or_default();
+    let Some(c) = rest.chars().next() else {
+        let message = "the node ends too early".to_owned();
+        return Finding {
+            start: at,
+            end: at,
+            message,
+            help: SYNTAX.to_owned(),
+        };
+    };
+    let before = text[..at].chars().next_back();
+    let end = at + c.len_utf8();
+    let finding = |message: &str, help: &str| Finding {
+        start: at,
+        end,
+        message: message.to_owned(),
+        help: help.to_owned(),
+    };
+    let parted = "put a blank between values, and a line break or `;` between nodes";
+    let property = "write name=\"value\", without blanks around `=`";
+    match (before, c) {
+        // `10y`: the number is part of the word.
+        (Some('0'..='9'), c) if c.is_alphanumeric() || "-_.:".contains(c) => {
+            let start = at
+                - text[..at]
+                    .bytes()
+                    .rev()
+                    .take_while(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+                    .count();
+            unquoted(text, start, at + token(rest))
+        }
+        (Some(')' | '='), c) if c.is_alphanumeric() => unquoted(text, at, at + token(rest)),
+        (Some(')'), ' ' | '\t') => finding(
+            "a blank parts an annotation from its value",
+            "write (env)\"NAME\"",
+        ),
+        (_, '=') | (Some('='), _) => finding("a property is written in one piece", property),
+        (_, ',') => finding("values are parted by blanks", "take the comma away"),
+        (_, '[') => finding(
+            "a list has no brackets",
+            "write the values one after another: dns \"a\" \"b\"",
+        ),
+        (_, ';') => finding("a `;` ends nothing", "take it away"),
+        (Some('"' | '}' | ')'), _) => finding("two things stand together", parted),
+        _ if text[..at].trim_end_matches([' ', '\t']).ends_with('}') => {
+            finding("a node begins behind another", parted)
+        }
+        _ => finding(&format!("`{}` cannot stand here", c.escape_debug()), SYNTAX),
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Place {
@@ -119,19 +212,31 @@ impl Place {
         self.span(span.0, span.1)
     }
 
-    fn problem(self, diagnostic: &dyn Diagnostic) -> Problem {
-        let help = diagnostic
-            .help()
-            .map_or_else(|| SYNTAX.to_owned(), |h| h.to_string());
-        let mut problem = Problem::error("plan::syntax", diagnostic.to_string()).help(help);
-        for label in diagnostic.labels().into_iter().flatten() {
-            let span = self.span(label.offset(), label.offset() + label.len());
-            problem = problem.label(span, label.label().unwrap_or("here"));
-        }
-        problem
+    /// The parser's finding in plain words: it lists what it would have taken, and a plan takes less.
+    fn problem(self, text: &str, diagnostic: &dyn Diagnostic) -> Option<Problem> {
+        let Some(label) = diagnostic.labels().into_iter().flatten().next() else {
+            return Some(Problem::error("plan::syntax", diagnostic.to_string()).help(SYNTAX));
+        };
+        let word = diagnostic.to_string().starts_with("identifiers cannot");
+        let found = if word {
+            bare_word(text, label.offset())?
+        } else {
+            unexpected(text, label.offset())
+        };
+        let Finding {
+            start,
+            end,
+            message,
+            help,
+        } = found;
+        Some(
+            Problem::error("plan::syntax", message)
+                .label(self.span(start, end), "here")
+                .help(help),
+        )
     }
 
-    fn node(self, node: SpannedNode<AstSpan>) -> Node {
+    fn node(self, node: &SpannedNode<AstSpan>) -> Node {
         let span = self.of(node.span());
         let annotation = node
             .type_name
@@ -158,7 +263,7 @@ impl Place {
             children: node
                 .children
                 .as_ref()
-                .map(|c| c.iter().cloned().map(|n| self.node(n)).collect()),
+                .map(|c| c.iter().map(|n| self.node(n)).collect()),
         }
     }
 
@@ -169,7 +274,7 @@ impl Place {
                 i64::try_from(number).map_or(Scalar::Other("a number too large"), Scalar::Number)
             }
             Literal::Decimal(_) => Scalar::Other("a number with a fraction"),
-            Literal::Bool(_) => Scalar::Other("a boolean"),
+            Literal::Bool(word) => Scalar::Boolean(*word),
             Literal::Null => Scalar::Other("null"),
         };
         let annotation = value

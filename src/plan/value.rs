@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use super::model::{IstioVersion, KeyAlgorithm, Validity};
 
 /// What is wrong with a word, and what to write.
 pub type Wrong = (String, String);
 
-/// The longest validity: a century.
+/// The longest duration: a century.
 const MAX_DAYS: u64 = 36_500;
 
-/// The newest release line whose dialect is known (facts §0).
+/// The newest release line whose dialect is known (facts, header).
 const NEWEST_ISTIO: u16 = 31;
 
 /// `730d`, `36h`, `90m`.
@@ -44,7 +44,8 @@ pub fn duration(text: &str) -> Result<Duration, Wrong> {
     }
 }
 
-/// A duration, or an RFC 3339 date (with or without its time of day).
+/// A duration, or an RFC 3339 date (with or without its time of day). The years are those that a
+/// certificate can hold (RFC 5280, 4.1.2.5), and it holds no parts of a second.
 pub fn validity(text: &str) -> Result<Validity, Wrong> {
     if !text.contains('-') || text.starts_with('-') {
         return duration(text).map(Validity::For);
@@ -54,16 +55,24 @@ pub fn validity(text: &str) -> Result<Validity, Wrong> {
     } else {
         text.to_owned()
     };
-    match OffsetDateTime::parse(&full, &Rfc3339) {
-        Ok(date) if (1950..=9998).contains(&date.year()) => {
-            Ok(Validity::Until(date.to_offset(time::UtcOffset::UTC)))
-        }
-        _ => Err((
-            format!("`{text}` is no date"),
-            "write \"730d\", or an RFC 3339 date such as \"2030-12-31\"".to_owned(),
+    let date = OffsetDateTime::parse(&full, &Rfc3339).ok();
+    let date = date
+        .and_then(|d| d.checked_to_offset(UtcOffset::UTC))
+        .and_then(|d| d.replace_nanosecond(0).ok());
+    match date {
+        Some(date) if (1950..=9999).contains(&date.year()) => Ok(Validity::Until(date)),
+        Some(_) => Err((
+            format!("`{text}` is no date that a certificate can have"),
+            DATE.to_owned(),
+        )),
+        None => Err((
+            format!("`{text}` is neither a duration nor a date"),
+            DATE.to_owned(),
         )),
     }
 }
+
+const DATE: &str = "write \"730d\", or an RFC 3339 date such as \"2030-12-31\"";
 
 /// `rsa-4096` and its kin.
 pub fn key_algorithm(text: &str) -> Result<KeyAlgorithm, Wrong> {
@@ -80,70 +89,106 @@ pub fn key_algorithm(text: &str) -> Result<KeyAlgorithm, Wrong> {
     })
 }
 
+/// Numbers with dots between them.
+pub fn numbers(text: &str) -> Option<Vec<u32>> {
+    // `parse` alone would take a `+`.
+    let number = |n: &str| {
+        n.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| n.parse().ok())?
+    };
+    text.split('.').map(number).collect()
+}
+
 /// `1.30`, `1.30.3`.
 pub fn istio_version(text: &str) -> Result<IstioVersion, Wrong> {
     let help = format!("write a release line from \"1.4\" to \"1.{NEWEST_ISTIO}\"");
-    let numbers: Vec<Option<u16>> = text.split('.').map(|n| n.parse().ok()).collect();
-    let version = match numbers.as_slice() {
-        [Some(major), Some(minor)] | [Some(major), Some(minor), Some(_)] => IstioVersion {
-            major: *major,
-            minor: *minor,
-        },
-        _ => return Err((format!("`{text}` is no version of Istio"), help)),
+    let line = match numbers(text).as_deref() {
+        Some([major, minor] | [major, minor, _]) => {
+            u16::try_from(*major).ok().zip(u16::try_from(*minor).ok())
+        }
+        _ => None,
     };
-    if version.major == 1 && version.minor >= 4 {
-        Ok(version)
-    } else {
-        Err((
+    match line {
+        Some((1, minor)) if minor >= 4 => Ok(IstioVersion { major: 1, minor }),
+        Some(_) => Err((
             format!("Istio {text} is not among those whose dialect is known"),
             help,
-        ))
+        )),
+        None => Err((format!("`{text}` is no version of Istio"), help)),
     }
 }
 
-/// A DNS-1123 label: what Kubernetes takes for a name, and what is safe as a folder.
-pub fn dns_label(text: &str) -> Result<(), Wrong> {
-    let rule = "write lower-case letters, digits and `-`, at most 63, beginning and ending with a letter or digit";
-    let wrong = |cause: String| Err((cause, rule.to_owned()));
-    if text.is_empty() {
-        return wrong("a name is empty".to_owned());
-    }
+const LABEL: &str = "write lower-case letters, digits and `-`, at most 63, beginning and ending with a letter or digit";
+
+/// A cluster's name: a DNS-1123 label, as it becomes a folder, `L=`, `clusterName` and a secret's name.
+pub fn cluster_name(text: &str) -> Result<(), Wrong> {
     if text == ".meshplan" {
-        return wrong("`.meshplan` is meshplan's own folder".to_owned());
+        return Err((
+            "`.meshplan` is meshplan's own folder".to_owned(),
+            LABEL.to_owned(),
+        ));
     }
     if text.contains(['/', '\\']) || text == "." || text == ".." {
-        return wrong(format!(
-            "`{text}` is a path, and would lead out of the work directory"
-        ));
+        let cause = format!(
+            "`{text}` is a path, and a cluster's name becomes one folder in the work directory"
+        );
+        return Err((cause, LABEL.to_owned()));
+    }
+    dns_label(text)
+}
+
+/// A DNS-1123 label: what Kubernetes takes for the name of a namespace.
+pub fn dns_label(text: &str) -> Result<(), Wrong> {
+    let wrong = |cause: String| Err((cause, LABEL.to_owned()));
+    if text.is_empty() {
+        return wrong("the name is empty".to_owned());
     }
     if let Some(c) = text.chars().find(|c| !c.is_ascii()) {
-        return wrong(format!(
-            "`{text}` has `{c}` (U+{:04X}), which only looks like a letter of a name",
+        let cause = format!(
+            "`{text}` has `{c}` (U+{:04X}), which is none of the letters a to z",
             u32::from(c)
-        ));
+        );
+        return wrong(cause);
     }
     if text.len() > 63 {
         return wrong(format!("`{text}` has {} characters", text.len()));
     }
     let lower = text.to_ascii_lowercase();
     let fits = |t: &str| {
-        let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-        t.bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && ends(t.chars().next())
-            && ends(t.chars().last())
+        let inner = t
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        inner && !t.starts_with('-') && !t.ends_with('-')
     };
     match (fits(text), fits(&lower)) {
         (true, _) => Ok(()),
         (false, true) => Err((
             format!("`{text}` has upper-case letters"),
-            format!("did you mean \"{lower}\"? {rule}"),
+            format!("did you mean \"{lower}\"? {LABEL}"),
         )),
         (false, false) => wrong(format!(
             "`{}` is no name for Kubernetes",
             text.escape_debug()
         )),
     }
+}
+
+/// A SPIFFE trust domain (SPIFFE-ID 2.1): lower-case letters, digits, `.`, `-` and `_`.
+pub fn trust_domain(text: &str) -> Result<String, Wrong> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+    if !text.is_empty()
+        && text.len() <= 253
+        && text.bytes().all(inner)
+        && !text.split('.').any(str::is_empty)
+    {
+        return Ok(text.to_owned());
+    }
+    let help = "write lower-case letters, digits, `.`, `-` and `_`, such as \"cluster.local\"";
+    Err((
+        format!("`{}` is no trust domain", text.escape_debug()),
+        help.to_owned(),
+    ))
 }
 
 /// A label's value, as `topology.istio.io/network` has it.
@@ -182,6 +227,16 @@ pub fn dns_name(text: &str) -> Result<(), Wrong> {
             format!("`{}` is no DNS name", text.escape_debug()),
             "write a name such as \"istiod.istio-system.svc\"".to_owned(),
         ))
+    }
+}
+
+/// An address that other clusters reach: an IP address, or a host's name.
+pub fn address(text: &str) -> Result<String, Wrong> {
+    if text.parse::<std::net::IpAddr>().is_ok() || dns_name(text).is_ok() {
+        Ok(text.to_owned())
+    } else {
+        let help = "write an IP address or a host's name".to_owned();
+        Err((format!("`{}` is no address", text.escape_debug()), help))
     }
 }
 
@@ -269,11 +324,24 @@ mod tests {
         ] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
-        assert!(
-            validity("2030-01-01").is_ok()
-                && validity("2030-13-01").is_err()
-                && validity("-1d").is_err()
+        let end = |text: &str| validity(text).map(|v| v.to_string());
+        assert_eq!(
+            end("2030-01-01T02:00:00.5+02:00").unwrap(),
+            "2030-01-01T00:00:00Z"
         );
+        assert_eq!(
+            end("9999-12-31T23:59:59Z").unwrap(),
+            "9999-12-31T23:59:59Z",
+            "RFC 5280: no known end"
+        );
+        for wrong in [
+            "2030-13-01",
+            "-1d",
+            "9999-12-31T23:59:59-01:00",
+            "1949-12-31",
+        ] {
+            assert!(validity(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -295,8 +363,28 @@ mod tests {
             "еast",
             &"a".repeat(64),
         ] {
-            assert!(dns_label(wrong).is_err(), "{wrong}");
+            assert!(cluster_name(wrong).is_err(), "{wrong}");
         }
-        assert!(dns_label(&"a".repeat(63)).is_ok() && dns_label("1-a").is_ok());
+        assert!(cluster_name(&"a".repeat(63)).is_ok() && cluster_name("1-a").is_ok());
+        assert!(
+            cluster_name("East")
+                .unwrap_err()
+                .1
+                .starts_with("did you mean \"east\"?")
+        );
+    }
+
+    #[test]
+    fn versions_are_digits() {
+        assert_eq!(
+            istio_version("1.30.3").unwrap(),
+            IstioVersion {
+                major: 1,
+                minor: 30
+            }
+        );
+        for wrong in ["1.3", "2.0", "1", "1.+30", "1.30.0-rc.1", "1.99999", ""] {
+            assert!(istio_version(wrong).is_err(), "{wrong}");
+        }
     }
 }

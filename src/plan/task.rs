@@ -1,8 +1,10 @@
-//! What a plan says of the user's own tasks.
+//! A step of the user's own: the node `task`. It knows nothing of targets; who makes what is the graph's.
+
+use std::collections::HashMap;
 
 use camino::Utf8PathBuf;
 
-use crate::plan::{
+use super::{
     fields::{Checker, Fields, Placed, often, once},
     model::UserTask,
     problem::{Problem, Span},
@@ -10,18 +12,21 @@ use crate::plan::{
     value,
 };
 
+const RUN: &str = "write run \"program\" \"argument\"; for a shell, run \"sh\" \"-c\" \"…\"";
+
 impl Checker<'_> {
+    /// `None` where the task has no sound name.
     pub(super) fn task(&mut self, node: &Node) -> Option<UserTask> {
-        self.plain(node, true);
+        self.block(node, true);
         let name = self.argument(node).and_then(|v| self.text_of(v));
-        let name = name.and_then(|n| {
+        let name = name.and_then(|name| {
             self.wrong(
                 "plan::task-name",
-                n.span,
+                name.span,
                 "task",
-                value::task_name(&n.value),
-            )
-            .map(|()| n)
+                value::task_name(&name.value),
+            )?;
+            Some(name)
         });
         let words = [
             often("needs"),
@@ -45,14 +50,14 @@ impl Checker<'_> {
             .collect();
         let inputs = self.all_paths(&fields, "input");
         let outputs = self.all_paths(&fields, "output");
-        for (i, (path, span)) in outputs.iter().enumerate() {
-            if let Some((_, first)) = outputs[..i].iter().find(|(p, _)| p == path) {
-                self.problem(
-                    Problem::error("plan::twice", "an output is named twice")
-                        .label(*first, "the first time")
-                        .label(*span, "the second time")
-                        .help("keep one of them"),
-                );
+        let mut seen = HashMap::new();
+        for (path, span) in &outputs {
+            if let Some(first) = seen.insert(path, *span) {
+                let problem = Problem::error("plan::twice", "an output is named twice");
+                let problem = problem
+                    .label(first, "the first time")
+                    .label(*span, "the second time");
+                self.problem(problem.help("keep one of them"));
             }
         }
         let run: Vec<_> = one("run").map(|n| self.texts(n)).unwrap_or_default();
@@ -60,27 +65,22 @@ impl Checker<'_> {
             self.problem(
                 Problem::error("plan::run", "the program's name is empty")
                     .label(empty.span, "here")
-                    .help("write run \"program\" \"argument\""),
+                    .help(RUN),
             );
         }
         if one("run").is_none() {
-            self.problem(
-                Problem::error("plan::run", "a task without `run` does nothing")
-                    .label(node.name_span, "this task")
-                    .help(
-                        "write run \"program\" \"argument\"; for a shell, run \"sh\" \"-c\" \"…\"",
-                    ),
-            );
+            let problem = Problem::error("plan::run", "a task without `run` does nothing");
+            self.problem(problem.label(node.name_span, "this task").help(RUN));
         }
         let dir = one("dir")
             .and_then(|n| self.path(n))
             .map_or_else(|| self.dir.clone(), |p| p.value);
         let timeout = one("timeout")
-            .and_then(|n| self.word(n, "plan::timeout", value::duration))
+            .and_then(|n| self.time(n, "plan::timeout", value::duration))
             .map(|t| t.value);
         let env = self.task_env(&fields);
         let name = name?;
-        (!run.is_empty()).then(|| UserTask {
+        Some(UserTask {
             name: name.value,
             needs,
             inputs,
@@ -93,7 +93,7 @@ impl Checker<'_> {
         })
     }
 
-    pub(super) fn all_texts(&mut self, fields: &Fields, name: &str) -> Vec<Placed<String>> {
+    fn all_texts(&mut self, fields: &Fields, name: &str) -> Vec<Placed<String>> {
         fields
             .get(name)
             .into_iter()
@@ -102,7 +102,7 @@ impl Checker<'_> {
             .collect()
     }
 
-    pub(super) fn all_paths(&mut self, fields: &Fields, name: &str) -> Vec<(Utf8PathBuf, Span)> {
+    fn all_paths(&mut self, fields: &Fields, name: &str) -> Vec<(Utf8PathBuf, Span)> {
         let texts = self.all_texts(fields, name);
         texts
             .into_iter()
@@ -111,31 +111,30 @@ impl Checker<'_> {
             .collect()
     }
 
-    pub(super) fn task_env(&mut self, fields: &Fields) -> Vec<(String, String)> {
+    fn task_env(&mut self, fields: &Fields) -> Vec<(String, String)> {
         let mut env = Vec::new();
+        let mut seen: HashMap<&str, Span> = HashMap::new();
         for node in fields.get("env").into_iter().flatten() {
-            if let Some(value) = node.arguments.first() {
-                self.problem(
-                    Problem::error("plan::arguments", "`env` has properties, no value")
-                        .label(value.span, "here")
-                        .help("write env NAME=\"value\""),
-                );
-            }
+            self.only_properties(node, "write env NAME=\"value\"");
             for property in &node.properties {
-                if self
-                    .wrong(
-                        "plan::env",
-                        property.name_span,
-                        "env",
-                        value::variable(&property.name),
-                    )
-                    .is_some()
-                {
-                    env.extend(
-                        self.text_of(&property.value)
-                            .map(|t| (property.name.clone(), t.value)),
-                    );
+                self.wrong(
+                    "plan::env",
+                    property.name_span,
+                    "env",
+                    value::variable(&property.name),
+                );
+                if let Some(first) = seen.insert(&property.name, property.name_span) {
+                    let problem =
+                        Problem::error("plan::twice", format!("`{}` is set twice", property.name));
+                    let problem = problem
+                        .label(first, "the first time")
+                        .label(property.name_span, "the second time");
+                    self.problem(problem.help("keep one of them"));
                 }
+                env.extend(
+                    self.text_of(&property.value)
+                        .map(|t| (property.name.clone(), t.value)),
+                );
             }
         }
         env

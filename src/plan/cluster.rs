@@ -1,0 +1,116 @@
+//! What a plan says of one cluster: the node `cluster`. It knows nothing of other clusters.
+
+use super::{
+    ca::{PartialCa, Root},
+    fields::{Checker, once},
+    model::Cluster,
+    problem::{Problem, Span},
+    syntax::Node,
+    value,
+};
+
+/// A cluster, and where it names its primary.
+pub(super) struct Named {
+    pub(super) cluster: Cluster,
+    pub(super) remote_of: Option<(String, Span)>,
+}
+
+impl Checker<'_> {
+    /// `None` where the cluster has no sound name.
+    pub(super) fn cluster(
+        &mut self,
+        node: &Node,
+        defaults: &PartialCa,
+        root: Option<&Root>,
+        namespace: &str,
+    ) -> Option<Named> {
+        self.block(node, true);
+        let name = self.argument(node).and_then(|v| self.text_of(v));
+        let name = name.and_then(|name| {
+            self.wrong(
+                "plan::cluster-name",
+                name.span,
+                "cluster",
+                value::cluster_name(&name.value),
+            )?;
+            Some(name)
+        });
+        let words = [
+            once("context"),
+            once("network"),
+            once("remote-of"),
+            once("discovery-address"),
+            once("ca"),
+            once("operator"),
+            once("values-file"),
+        ];
+        let fields = self.fields(
+            "`cluster`",
+            node.children.as_deref().unwrap_or_default(),
+            &words,
+        );
+        let one = |name: &str| fields.get(name).and_then(|n| n.first()).copied();
+        let (context, context_var) = one("context").map(|n| self.context(n)).unwrap_or_default();
+        let label = |t: &str| value::label_value(t).map(|()| t.to_owned());
+        let network = one("network").and_then(|n| self.word(n, "plan::network", label));
+        let remote_of = one("remote-of").and_then(|n| self.text(n));
+        let address =
+            one("discovery-address").and_then(|n| self.word(n, "plan::address", value::address));
+        let own = one("ca").map(|n| self.cluster_ca(n)).unwrap_or_default();
+        let overrides = self.overrides(&fields);
+        if let (None, Some(address)) = (one("remote-of"), &address) {
+            let problem =
+                Problem::error("plan::address", "`discovery-address` is said of a primary");
+            self.problem(
+                problem
+                    .label(address.span, "here")
+                    .help("it belongs to a cluster with `remote-of`"),
+            );
+        }
+        let span = one("ca").map_or(name.as_ref().map_or(node.name_span, |n| n.span), |n| {
+            n.name_span
+        });
+        let ca = self.cluster_spec(own.over(defaults), root, namespace, span);
+        let name = name?;
+        let cluster = Cluster {
+            name: name.value,
+            ca,
+            context,
+            context_var,
+            network: network.map(|n| n.value),
+            remote_of: remote_of.as_ref().map(|r| r.value.clone()),
+            discovery_address: address.map(|a| a.value),
+            overrides,
+            span: name.span,
+        };
+        Some(Named {
+            cluster,
+            remote_of: remote_of.map(|r| (r.value, r.span)),
+        })
+    }
+
+    /// The context, and the variable it reads. One that is unset or empty is no mistake: the cluster's
+    /// steps are left undone.
+    fn context(&mut self, node: &Node) -> (Option<String>, Option<String>) {
+        let plain = self.plain(node, false);
+        let Some(value) = self.argument(node).filter(|_| plain) else {
+            return (None, None);
+        };
+        let (variable, text) = if value.annotation.as_ref().is_some_and(|(a, _)| a == "env") {
+            let read = self
+                .literal(value, false)
+                .and_then(|text| self.variable(&text, value.span));
+            let Some((name, found)) = read else {
+                return (None, None);
+            };
+            (Some(name), found.filter(|text| !text.is_empty()))
+        } else {
+            (None, self.text_of(value).map(|t| t.value))
+        };
+        let text = text.and_then(|text| {
+            self.wrong("plan::context", value.span, "context", value::shown(&text))?;
+            Some(text)
+        });
+        (text, variable)
+    }
+}
