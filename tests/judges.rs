@@ -201,3 +201,76 @@ fn pkilint_finds_nothing_to_notice() {
     });
     threads.into_iter().for_each(|t| t.join().unwrap());
 }
+
+/// An organisation's root, a CA below it and one below that, with names that repeat attributes.
+const ORG: &str = r#"
+set -eu; umask 077
+openssl req -x509 -newkey rsa:2048 -nodes -keyout root-key.pem -out root.pem -days 900 -subj '/C=DE/O=Örg/CN=Root' -utf8 \
+    -addext 'basicConstraints=critical,CA:TRUE' -addext keyUsage=critical,keyCertSign
+below() {
+    openssl req -newkey $3 -nodes -keyout $1-key.pem -out csr -subj "/DC=com/DC=example/OU=a/OU=b/CN=$1"
+    printf 'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n' > ext
+    openssl x509 -req -sha256 -in csr -CA $2.pem -CAkey $2-key.pem -CAcreateserial -days 400 -extfile ext -out $1.pem
+}
+below mid root rsa:2048
+below rsa mid rsa:2048
+below ec mid 'ec -pkeyopt ec_paramgen_curve:secp384r1'
+openssl rsa -in rsa-key.pem -traditional -out pkcs1.pem
+openssl ec -in ec-key.pem -out sec1.pem
+# In any order, as Windows would save it, with words between, without a last line break.
+{ cat root.pem; echo 'some words'; cat mid.pem; } | sed 's/$/\r/' | head -c -1 > chain.pem
+"#;
+
+#[test]
+fn an_issuing_ca_below_a_root_signs_whatever_form_its_key_has() {
+    if !support::judge("openssl") {
+        return;
+    }
+    let org = World::new("");
+    org.write("make.sh", ORG);
+    tool(&org, "sh", &["make.sh"]);
+    for (cert, key, begins) in [
+        ("rsa", "pkcs1", "BEGIN RSA"),
+        ("ec", "sec1", "BEGIN EC"),
+        ("rsa", "rsa-key", "BEGIN PRIVATE"),
+    ] {
+        let org = org.path("").display().to_string();
+        let world = World::new(&format!(
+            r#"
+            mesh "mesh1" {{ work-dir "out"; }}
+            root-ca {{ cert "{org}{cert}.pem"; key "{org}{key}.pem"; chain "{org}chain.pem"; }}
+            cluster-ca {{ key "ecdsa-p256"; }}
+            cluster "a" {{ }}
+            "#
+        ));
+        assert!(
+            String::from_utf8(std::fs::read(format!("{org}{key}.pem")).unwrap())
+                .unwrap()
+                .contains(begins)
+        );
+        world.run(&[]).exits(0);
+        tool(
+            &world,
+            "openssl",
+            &[
+                "verify",
+                "-x509_strict",
+                "-CAfile",
+                "out/a/root-cert.pem",
+                "-untrusted",
+                "out/a/cert-chain.pem",
+                "out/a/ca-cert.pem",
+            ],
+        );
+        assert_eq!(
+            String::from_utf8(world.read("out/a/cert-chain.pem"))
+                .unwrap()
+                .matches("BEGIN")
+                .count(),
+            3
+        );
+        leaf(&world, "a");
+        webpki_accepts(&world, "a");
+        assert_eq!(world.run(&[]).exits(0).ran(), Vec::<String>::new());
+    }
+}

@@ -50,18 +50,20 @@ pub fn rehearse(
             .filter(|j| j.verdict == verdict)
             .count()
     };
-    let obstacles = judgement.tasks.values().any(|j| j.obstacle.is_some());
+    let obstacles = judgement.tasks.values().filter(|j| j.obstacle.is_some());
+    let failed = obstacles.count();
     let refused = count(Verdict::Refused);
     Summary {
-        ran: count(Verdict::Stale),
+        ran: count(Verdict::Stale) - failed,
+        failed,
         current: count(Verdict::Current) + count(Verdict::Adopted),
         refused,
         blocked: count(Verdict::Blocked),
         undone: count(Verdict::Undone),
-        exit_code: match (refused, obstacles) {
-            (1.., _) => 5,
-            (0, true) => 1,
-            (0, false) => 0,
+        exit_code: match (failed, refused) {
+            (1.., _) => 1,
+            (0, 1..) => 5,
+            (0, 0) => 0,
         },
         ..Summary::default()
     }
