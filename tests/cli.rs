@@ -253,21 +253,6 @@ fn a_reader_that_leaves_ends_nothing() {
     assert!(world.exists("out/west/cert-chain.pem"));
 }
 
-fn openssl(world: &World, script: &str) {
-    world.write("org/make.sh", script);
-    let made = Command::new("sh")
-        .arg("-eu")
-        .arg("make.sh")
-        .current_dir(world.path("org"))
-        .output()
-        .unwrap();
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
-}
-
 const ORG: &str = r#"
 mesh "mesh1" { work-dir "out"; }
 root-ca { cert "org/root.pem"; key "org/root-key.pem"; }
@@ -300,7 +285,7 @@ fn a_root_brought_along_is_used_as_it_is_and_refused_where_it_cannot_sign() {
         "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign";
     let good = make("-days 3650", ca);
     let world = World::new(ORG);
-    openssl(&world, &good);
+    world.sh("org", &good);
     let org = (world.read("org/root.pem"), world.read("org/root-key.pem"));
     world.run(&[]).exits(0);
     assert_eq!(world.run(&[]).exits(0).ran(), Vec::<String>::new());
@@ -330,7 +315,7 @@ fn a_root_brought_along_is_used_as_it_is_and_refused_where_it_cannot_sign() {
         org
     );
     // Another root in its place would break the mesh: not without leave.
-    openssl(&world, &good);
+    world.sh("org", &good);
     world.run(&[]).exits(5).says("--allow root-reissue");
 
     let bad = [
@@ -363,7 +348,7 @@ fn a_root_brought_along_is_used_as_it_is_and_refused_where_it_cannot_sign() {
     ];
     for (name, script, word) in bad {
         let world = World::new(ORG);
-        openssl(&world, &script);
+        world.sh("org", &script);
         let ran = world.meshplan(&["run", "plan.kdl"]).exits(3);
         assert!(
             ran.stderr.contains(word) && ran.stderr.contains("plan.kdl"),
@@ -373,7 +358,7 @@ fn a_root_brought_along_is_used_as_it_is_and_refused_where_it_cannot_sign() {
         assert!(!world.exists("out"), "{name}: something was written");
     }
     let world = World::new(ORG);
-    openssl(&world, &good);
+    world.sh("org", &good);
     fs::set_permissions(
         world.path("org/root-key.pem"),
         fs::Permissions::from_mode(0o644),

@@ -77,8 +77,7 @@ fn what_the_makefile_made_is_taken_over_and_not_rebuilt() {
     }
     let world = World::new(MAKEFILE);
     // The Makefile's own openssl calls (facts §1.3, §1.4), without the Makefile.
-    world.write("make.sh", r#"
-set -eu
+    world.sh("", r#"
 mkdir -p out/cluster1 && cd out && umask 022
 openssl req -x509 -newkey rsa:4096 -nodes -keyout root-key.pem -out root-cert.pem -days 3650 -sha256 -utf8 \
     -subj '/O=Istio/CN=Root CA' -addext 'basicConstraints=critical,CA:TRUE' \
@@ -92,16 +91,6 @@ cat cluster1/ca-cert.pem root-cert.pem > cluster1/cert-chain.pem
 cp root-cert.pem cluster1/root-cert.pem
 rm -f csr ext
 "#);
-    let made = Command::new("sh")
-        .arg("make.sh")
-        .current_dir(world.path(""))
-        .output()
-        .unwrap();
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
     let before = world.tree("out");
     let first = world.run(&[]).exits(0);
     assert_eq!(first.ran(), ["cluster1/install.yaml"]);
@@ -146,10 +135,7 @@ fn two_cas_with_one_serial_number_do_not_stay_so() {
     }
     let world = World::new(support::TWO);
     // Istio 1.6's Makefile numbered every certificate of a run with its own process (facts B17).
-    world.write(
-        "make.sh",
-        r#"
-set -eu
+    world.sh("", r#"
 umask 077; mkdir -p out/east out/west && cd out
 ca='basicConstraints=critical,CA:TRUE'
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout root-key.pem -out root-cert.pem -days 3650 \
@@ -161,16 +147,6 @@ for c in east west; do
 done
 rm csr ext
 "#,
-    );
-    let made = Command::new("sh")
-        .arg("make.sh")
-        .current_dir(world.path(""))
-        .output()
-        .unwrap();
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
     );
     let ran = world.run(&[]).exits(0);
     assert!(

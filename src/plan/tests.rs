@@ -19,7 +19,7 @@ struct World {
 
 impl World {
     fn new(plan: &str) -> Self {
-        Self::default().file("/home/p/plan.kdl", plan)
+        Self::default().file("/srv/p/plan.kdl", plan)
     }
 
     fn file(mut self, path: &str, text: impl AsRef<[u8]>) -> Self {
@@ -138,7 +138,7 @@ fn a_plan_that_says_little_has_istios_defaults() {
     assert_eq!(ca.dns, ["istiod.istio.svc"]);
     assert_eq!(
         (plan.dir.as_str(), plan.work_dir.as_str()),
-        ("/home/p", "/home/p")
+        ("/srv/p", "/srv/p")
     );
 }
 
@@ -172,7 +172,7 @@ fn variables_come_from_the_command_line_then_the_environment_then_the_fallback()
     let plan = World::new(text).var("MESH", "").var("CTX", "").plan();
     assert_eq!(
         (plan.mesh.id.as_str(), plan.work_dir.as_str()),
-        ("m", "/home/p/b")
+        ("m", "/srv/p/b")
     );
     let east = &plan.clusters[0];
     assert_eq!(
@@ -202,19 +202,19 @@ fn variables_come_from_the_command_line_then_the_environment_then_the_fallback()
 #[test]
 fn includes_are_read_in_order_from_where_they_are() {
     let world = World::new("mesh \"m\" { }\ninclude \"c/*.kdl\"")
-        .file("/home/p/c/b.kdl", "cluster \"b\" { }")
+        .file("/srv/p/c/b.kdl", "cluster \"b\" { }")
         .file(
-            "/home/p/c/a.kdl",
+            "/srv/p/c/a.kdl",
             "\u{feff}cluster \"a\" { }\ninclude \"../d.kdl\"",
         )
-        .file("/home/p/c/.x.kdl", "wrong")
-        .file("/home/p/d.kdl", "cluster \"d\" { values-file \"v.yaml\"; }")
-        .file("/home/p/v.yaml", "# nothing");
+        .file("/srv/p/c/.x.kdl", "wrong")
+        .file("/srv/p/d.kdl", "cluster \"d\" { values-file \"v.yaml\"; }")
+        .file("/srv/p/v.yaml", "# nothing");
     let names: Vec<_> = world.plan().clusters.into_iter().map(|c| c.name).collect();
     assert_eq!(names, ["a", "d", "b"]);
     let world =
         World::new("mesh \"m\" { }\ninclude \"a.kdl\" \"a.kdl\" \"no.kdl\" \"*.x\" \"*/a.kdl\"")
-            .file("/home/p/a.kdl", "");
+            .file("/srv/p/a.kdl", "");
     assert_eq!(
         world.codes(),
         [
@@ -256,11 +256,11 @@ fn tasks_have_paths_from_the_plans_folder() {
     let task = World::new(text).plan().tasks.remove(0);
     assert_eq!(
         (task.dir.as_str(), task.inputs[0].0.as_str()),
-        ("/home/p/d", "/home/i")
+        ("/srv/p/d", "/home/i")
     );
     assert_eq!(
         (task.outputs[0].0.as_str(), task.outputs[1].0.as_str()),
-        ("/home/p/o", "/abs/p")
+        ("/srv/p/o", "/abs/p")
     );
     assert_eq!(
         (task.env.len(), task.timeout),
@@ -317,13 +317,13 @@ fn files_that_are_no_plans_are_refused() {
     assert_eq!(World::default().codes(), ["plan::unreadable"]);
     assert_eq!(
         World::new("")
-            .file("/home/p/plan.kdl", vec![b'a'; 50_000_000])
+            .file("/srv/p/plan.kdl", vec![b'a'; 50_000_000])
             .codes(),
         ["plan::size"]
     );
     assert_eq!(
         World::new("")
-            .file("/home/p/plan.kdl", b"mesh \"\xff\"")
+            .file("/srv/p/plan.kdl", b"mesh \"\xff\"")
             .codes(),
         ["plan::utf8"]
     );

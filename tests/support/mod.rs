@@ -153,6 +153,22 @@ impl World {
         self.meshplan(&[&["run", "plan.kdl", "--format", "json"], more].concat())
     }
 
+    /// Runs a shell script in `dir`, which is made; it must succeed.
+    #[track_caller]
+    pub fn sh(&self, dir: &str, script: &str) {
+        fs::create_dir_all(self.path(dir)).unwrap();
+        let output = Command::new("sh")
+            .args(["-euc", script])
+            .current_dir(self.path(dir))
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
     /// Every file below `dir` but meshplan's own, with its bytes.
     pub fn tree(&self, dir: &str) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
