@@ -18,6 +18,7 @@ lint:
 
 # Licences, sources and duplicate versions of dependencies
 deny:
+    cargo fetch --quiet --locked
     cargo deny --offline check licenses bans sources
 
 # Rewrite the expected error texts of fixtures/errors
