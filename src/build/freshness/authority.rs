@@ -1,6 +1,8 @@
 //! Keys and certificates: what keeps a mesh's trust alive is judged by content, and nothing that would
 //! replace a key or the root is stale without leave.
 
+use std::fmt;
+
 use camino::Utf8PathBuf;
 
 use super::{Judge, RESIGN, ends, look::Seen, verdict::Judged};
@@ -16,6 +18,39 @@ use crate::{
     plan::model::{CaSpec, RootCa},
 };
 
+/// Why a key or the root would be replaced.
+pub(super) enum Cause {
+    /// What is there is no use any more.
+    Lost(String),
+    /// The plan asks for another one.
+    Changed(String),
+    /// The command line does.
+    Forced,
+    /// What it comes from is replaced.
+    Follows(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(text) | Self::Changed(text) | Self::Follows(text) => f.write_str(text),
+            Self::Forced => f.write_str("asked for by --force"),
+        }
+    }
+}
+
+impl Cause {
+    /// The first half of a choice, whose second begins with "(a)llow it".
+    fn instead(&self, name: &str) -> String {
+        match self {
+            Self::Lost(_) => format!("Restore {name} from a backup, or a"),
+            Self::Changed(_) => "Take that change of the plan back, or a".to_owned(),
+            Self::Forced => "Leave --force out, or a".to_owned(),
+            Self::Follows(_) => "A".to_owned(),
+        }
+    }
+}
+
 impl Judge<'_> {
     pub(super) fn key(&mut self, id: TaskId, owner: Owner) -> Judged {
         let task = self.graph.task(id);
@@ -25,11 +60,11 @@ impl Judge<'_> {
                 Some(cert) => self.rekey(
                     id,
                     owner,
-                    format!("it is missing, and {cert} was made with it"),
+                    &Cause::Lost(format!("it is missing, and {cert} was made with it")),
                 ),
                 None => Judged::stale("output-missing", "there is none yet: make"),
             },
-            Seen::Broken(why) => self.rekey(id, owner, why),
+            Seen::Broken(why) => self.rekey(id, owner, &Cause::Lost(why)),
             Seen::Odd(text) => Judged::obstacle(text),
             Seen::Sound(record) => self.key_found(id, owner, &record),
         }
@@ -55,7 +90,7 @@ impl Judge<'_> {
             Some(known) if known.output == Some(file.digest) => {
                 if known.recipe != recipe {
                     let changes = recipe.changes_since(&known.recipe).join(", ");
-                    return self.rekey(id, owner, changes);
+                    return self.rekey(id, owner, &Cause::Changed(changes));
                 }
                 Judged::current()
             }
@@ -119,8 +154,7 @@ impl Judge<'_> {
         names.into_iter().find(is_file)
     }
 
-    pub(super) fn rekey(&self, id: TaskId, owner: Owner, cause: String) -> Judged {
-        let name = &self.graph.task(id).name;
+    pub(super) fn rekey(&self, id: TaskId, owner: Owner, cause: &Cause) -> Judged {
         if self.ask.allow_rekey {
             let text = format!("{cause}: make a new key, the old one goes to the archive");
             return Judged {
@@ -128,15 +162,16 @@ impl Judge<'_> {
                 ..Judged::stale("rekey", text)
             };
         }
+        let instead = cause.instead(&self.graph.task(id).name);
         let text = match owner {
             Owner::Cluster(c) => format!(
-                "{cause}. A new key means a new CA certificate for {}, and workload certificates of the old one live on until they end. \
-                 Restore {name} from a backup, or allow it with --allow rekey",
+                "{cause}. A new key means a new CA certificate for {}, and workload certificates of the old one \
+                 live on until they end. {instead}llow it with --allow rekey",
                 self.plan.clusters[c].name
             ),
             Owner::Root => format!(
-                "{cause}. A new root key means a new root: no cluster that holds the old one trusts what it signs, until every cluster has it. \
-                 Restore {name} from a backup, or allow it with --allow rekey,root-reissue"
+                "{cause}. A new root key means a new root: no cluster that holds the old one trusts what it signs, \
+                 until every cluster has it. {instead}llow it with --allow rekey,root-reissue"
             ),
         };
         Judged::refused("rekey", text)
@@ -150,7 +185,10 @@ impl Judge<'_> {
                 Seen::Missing if self.came_from_key(Owner::Root).is_none() => {
                     Judged::stale("output-missing", "there is none yet: sign")
                 }
-                _ => self.reissue_root(format!("{} is made anew", self.graph.file_at(key).name)),
+                _ => self.reissue_root(&Cause::Follows(format!(
+                    "{} is made anew",
+                    self.graph.file_at(key).name
+                ))),
             };
         }
         let cause = match self.eyes.look(output) {
@@ -174,7 +212,7 @@ impl Judge<'_> {
         }
         // Whatever was here, a copy or a certificate under it says that this root was in use.
         match self.came_from_key(Owner::Root) {
-            Some(_) => self.reissue_root(cause),
+            Some(_) => self.reissue_root(&Cause::Lost(cause)),
             None => Judged::stale("output-missing", "there is none yet: sign"),
         }
     }
@@ -204,7 +242,7 @@ impl Judge<'_> {
             Some(known) if known.output == Some(file.digest) => {
                 if known.recipe != recipe {
                     let changes = recipe.changes_since(&known.recipe).join(", ");
-                    return self.reissue_root(changes);
+                    return self.reissue_root(&Cause::Changed(changes));
                 }
                 Judged::current()
             }
@@ -225,7 +263,7 @@ impl Judge<'_> {
         }
     }
 
-    pub(super) fn reissue_root(&self, cause: String) -> Judged {
+    pub(super) fn reissue_root(&self, cause: &Cause) -> Judged {
         if self.ask.allow_root_reissue {
             let text =
                 format!("{cause}: sign a new root certificate, the old one goes to the archive");
@@ -234,13 +272,12 @@ impl Judge<'_> {
                 ..Judged::stale("root-reissue", text)
             };
         }
-        Judged::refused(
-            "root-reissue",
-            format!(
-                "{cause}. Another root certificate must reach every cluster of the mesh, and istiod takes it only after a restart or with multi-root on. \
-                 Restore root-cert.pem from a backup or a cluster, or allow it with --allow root-reissue"
-            ),
-        )
+        let instead = cause.instead("root-cert.pem");
+        let text = format!(
+            "{cause}. Another root certificate must reach every cluster of the mesh, and istiod takes it only after \
+             a restart or with multi-root on. {instead}llow it with --allow root-reissue"
+        );
+        Judged::refused("root-reissue", text)
     }
 
     /// A root certificate in a cluster's folder or the archive that carries the root key.
@@ -290,7 +327,9 @@ impl Judge<'_> {
                     "input-rebuilt",
                     "the CA brought along is yet to be made: copy",
                 ),
-                Some(_) => self.reissue_root("the CA brought along is made anew".to_owned()),
+                Some(_) => self.reissue_root(&Cause::Follows(
+                    "the CA brought along is made anew".to_owned(),
+                )),
             };
         };
         let output = task.outputs[0];
@@ -321,7 +360,7 @@ impl Judge<'_> {
                 _ => "it is not the root of the CA that the plan brings along".to_owned(),
             },
         };
-        self.reissue_root(replaced)
+        self.reissue_root(&Cause::Lost(replaced))
     }
 
     pub(super) fn ca_cert(&mut self, id: TaskId, cluster: usize) -> Judged {

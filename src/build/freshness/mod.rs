@@ -23,6 +23,7 @@ use crate::{
     plan::model::{Plan, RootCa},
     report::event::Verdict,
 };
+use authority::Cause;
 pub use look::facts;
 use look::{Eyes, Seen};
 pub use verdict::{Ask, Judged, Judgement, Notice};
@@ -132,8 +133,8 @@ impl Judge<'_> {
         let action = self.graph.task(id).action;
         if self.ask.force.contains(&id) {
             return match action {
-                Action::Key(owner) => self.rekey(id, owner, "forced".to_owned()),
-                Action::RootCert => self.reissue_root("forced".to_owned()),
+                Action::Key(owner) => self.rekey(id, owner, &Cause::Forced),
+                Action::RootCert => self.reissue_root(&Cause::Forced),
                 Action::Anchor => judged,
                 _ => Judged::stale("forced", "asked for by --force"),
             };
