@@ -1,6 +1,6 @@
 //! What istiod would refuse, and what workloads' handshakes would fail on: each rule of facts §2.9 by a
 //! bundle that breaks it and nothing else.
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
 
