@@ -44,7 +44,7 @@ impl World {
         load(
             &Request {
                 file: "p/plan.kdl".into(),
-                cwd: "/home".into(),
+                cwd: "/srv".into(),
                 assignments,
                 work_dir,
             },
@@ -256,7 +256,7 @@ fn tasks_have_paths_from_the_plans_folder() {
     let task = World::new(text).plan().tasks.remove(0);
     assert_eq!(
         (task.dir.as_str(), task.inputs[0].0.as_str()),
-        ("/srv/p/d", "/home/i")
+        ("/srv/p/d", "/srv/i")
     );
     assert_eq!(
         (task.outputs[0].0.as_str(), task.outputs[1].0.as_str()),
