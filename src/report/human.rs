@@ -397,7 +397,7 @@ failed: cluster1-install: istioctl ended with exit code 1
 undone: cluster2: cluster2-secret, cluster2-install: no context
     to have it done: set CTX_2
   failed: cluster1-install: istioctl ended with exit code 1
-meshplan: failed: 1 ran, 4 current, 1 failed, 1 blocked, 2 undone, in /work/out (2.50 s)
+meshplan: failed: 1 ran, 4 current, 1 failed, 1 blocked, 2 undone, in /srv/mesh/out (2.50 s)
 "
         );
     }

@@ -33,7 +33,7 @@ pub(super) fn failing_run() -> Vec<Event> {
     vec![
         Event::RunStarted {
             plan: text("plans/demo.kdl"),
-            work_dir: text("/work/out"),
+            work_dir: text("/srv/mesh/out"),
             targets: vec![text("all")],
             version: "0.1.0",
             dry_run: false,
