@@ -21,6 +21,7 @@ use proptest::{prelude::*, test_runner::Config};
 struct Fixtures {
     dir: PathBuf,
     text: Option<Vec<u8>>,
+    assignments: Vec<(String, String)>,
 }
 
 const CWD: &str = "/plans";
@@ -28,7 +29,11 @@ const CWD: &str = "/plans";
 impl Fixtures {
     fn new() -> Self {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/errors");
-        Self { dir, text: None }
+        Self {
+            dir,
+            text: None,
+            assignments: Vec::new(),
+        }
     }
 
     fn with(text: impl Into<Vec<u8>>) -> Self {
@@ -46,7 +51,7 @@ impl Fixtures {
         let request = Request {
             file: Utf8Path::new(name),
             cwd: Utf8Path::new(CWD),
-            assignments: &[],
+            assignments: &self.assignments,
             work_dir: None,
         };
         let loaded = plan::load(&request, self)?;
@@ -88,6 +93,9 @@ fn every_mistake_is_told_as_its_fixture_says() {
     let mut count = 0;
     for entry in fs::read_dir(&fixtures.dir).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "stderr") && !path.with_extension("kdl").exists() {
+            wrong.push(format!("{} is of no fixture", path.display()));
+        }
         if path.extension().is_none_or(|e| e != "kdl") {
             continue;
         }
@@ -142,15 +150,67 @@ fn a_byte_order_mark_and_windows_line_breaks_are_no_mistake() {
     assert!(Fixtures::with(text).load("text.kdl").is_ok());
 }
 
+fn told(plan: &str, assignments: &[(&str, &str)]) -> Vec<(&'static str, String)> {
+    let mut fixtures = Fixtures::with(plan);
+    let owned = assignments.iter().map(|(n, v)| ((*n).into(), (*v).into()));
+    fixtures.assignments = owned.collect();
+    let list = match fixtures.load("text.kdl") {
+        Ok(loaded) => loaded.warnings,
+        Err(problems) => problems.list,
+    };
+    list.into_iter().map(|p| (p.code, p.help)).collect()
+}
+
+#[test]
+fn an_assignment_that_nothing_reads_is_told_with_the_name_that_was_meant() {
+    let plan = "mesh \"m\" { }\ncluster \"east\" { context (env)\"CTX_1\"; network (env)\"NETWORK_1:-n\"; }";
+    assert_eq!(told(plan, &[("NETWORK_1", "x"), ("CTX_1", "c")]), []);
+    assert_eq!(
+        told(plan, &[("NETWRK_1", "x")]),
+        [(
+            "plan::unread-variable",
+            "did you mean NETWORK_1=…?".to_owned()
+        )]
+    );
+    // What is wrong may be what would read it.
+    for broken in ["netwrk (env)\"NETWRK_1\";", "network (env)\"NETWRK_1\""] {
+        let found = told(
+            &plan.replace("network (env)\"NETWORK_1:-n\";", broken),
+            &[("NETWRK_1", "x")],
+        );
+        assert!(
+            found
+                .iter()
+                .all(|(code, _)| *code != "plan::unread-variable"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_ca_that_outlives_its_root_is_warned_of_and_no_more() {
+    let plan = "mesh \"m\" { }\nroot-ca { validity \"1000d\"; }\ncluster-ca { validity \"1000d\"; }\ncluster \"east\" { }";
+    let codes: Vec<_> = told(plan, &[]).into_iter().map(|(code, _)| code).collect();
+    assert_eq!(codes, ["plan::outlives-root"]);
+}
+
+#[test]
+fn a_missing_semicolon_hides_nothing_in_its_node() {
+    let plan = "mesh \"m\" { }\ncluster \"a\" { netwrk \"n\" }\ncluster \"b\" { ca { kye \"x\" } }";
+    let mut codes: Vec<_> = told(plan, &[]).into_iter().map(|(code, _)| code).collect();
+    codes.sort_unstable();
+    let (unended, unknown) = ("plan::unended", "plan::unknown-node");
+    assert_eq!(codes, [unended, unended, unended, unknown, unknown]);
+}
+
 /// A result whose places are all in their texts.
 fn sound(text: &[u8]) -> Result<(), TestCaseError> {
     if let Err(problems) = Fixtures::with(text).load("text.kdl") {
         prop_assert!(!problems.list.is_empty());
         for (span, _) in problems.list.iter().flat_map(|p| &p.labels) {
-            prop_assert!(
-                span.start <= span.end
-                    && span.end as usize <= problems.sources.text(span.source).len()
-            );
+            let text = problems.sources.text(span.source);
+            // `get` is none where a place is outside of the text or inside of a character.
+            prop_assert!(text.get(span.start as usize..span.end as usize).is_some());
         }
         problems.render(Style {
             color: false,
@@ -172,7 +232,8 @@ fn no_text_makes_reading_panic() {
     let words = prop::sample::select(vec![
         "mesh", "cluster", "task", "root-ca", "include", "ca", "run", "needs", "\"a\"", "\"east\"",
         "{", "}", ";", "\n", " ", "=", "(env)", "\"X:-y\"", "/-", "/*", "*/", "//", "\\", "\"",
-        "r#\"", "#true", "1", "-1d", "é", "\0", "operator", "-",
+        "r#\"", "#true", "1", "-1d", "é", "\0", "operator", "-", "#", "“", "\\u{", "values",
+        "global", "network", "東", "\r",
     ]);
     proptest!(config(), |(words in proptest::collection::vec(words, 0..40))| { sound(words.join(" ").as_bytes())?; });
     let demo = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("plans/demo.kdl")).unwrap();

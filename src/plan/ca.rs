@@ -281,12 +281,13 @@ impl Checker<'_> {
                 None => sound = false,
             }
         }
-        if sound && subject.organization.is_empty() && subject.common_name.is_empty() {
+        let bare = node.arguments.is_empty() && node.children.is_none();
+        if sound && bare && subject.organization.is_empty() && subject.common_name.is_empty() {
             let problem = Problem::error("plan::subject", "a subject says nothing");
             self.problem(problem.label(node.name_span, "this subject").help(SUBJECT));
             return None;
         }
-        sound.then_some(subject)
+        (sound && bare).then_some(subject)
     }
 
     /// A certificate inside its renewal time from the start would be signed again by every run.
@@ -300,7 +301,9 @@ impl Checker<'_> {
             return;
         }
         let text = duration_text(renew.value);
-        let message = format!("renew-before, {text}, is not shorter than validity, {validity}");
+        let by_default = if span.is_none() { " by default" } else { "" };
+        let message =
+            format!("renew-before, {text}, is not shorter than validity, {validity}{by_default}");
         let problem = Problem::error("plan::renew-before", message)
             .label(renew.span, "renewed this long before its end");
         let problem = match span {
@@ -308,7 +311,7 @@ impl Checker<'_> {
             None => problem,
         };
         self.problem(problem.help(
-            "every run would sign the certificate again: make one shorter, or the other longer",
+            "every run would sign the certificate again: make renew-before shorter, or validity longer",
         ));
     }
 
@@ -379,7 +382,7 @@ impl Checker<'_> {
             return;
         }
         let message = format!(
-            "a cluster's CA would last {validity}, and its root {}",
+            "a cluster's CA that lasts {validity} would outlive its root, which lasts {} and is signed first",
             spec.validity
         );
         let mut problem = Problem::warning("plan::outlives-root", message);

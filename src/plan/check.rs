@@ -13,7 +13,8 @@ use super::{
     include::Read,
     model::{Cluster, Into, IstioVersion, Mesh, Override, Plan, UserTask},
     normalize,
-    problem::{Problem, Sources, Span},
+    operator::global_place,
+    problem::{Problem, Severity, Sources, Span},
     suggest,
     syntax::Node,
     value,
@@ -29,6 +30,9 @@ pub(super) const NODES: [Field; 7] = [
     often("cluster"),
     often("task"),
 ];
+
+/// What makes a cluster itself, below `values.global`.
+const IDENTITY: [&str; 3] = ["meshID", "network", "multiCluster.clusterName"];
 
 const SMALL: &str = "a small plan: mesh \"mesh1\" { }; cluster \"east\" { network \"network1\"; }";
 
@@ -55,7 +59,14 @@ pub(super) fn check(
         return None;
     }
     let plan = checker.plan(request, read, sources);
-    checker.unread(request);
+    // What is wrong may be what reads the variable.
+    if !checker
+        .problems
+        .iter()
+        .any(|p| p.severity == Severity::Error)
+    {
+        checker.unread(request);
+    }
     plan
 }
 
@@ -232,6 +243,13 @@ impl Checker<'_> {
         let values = one("values-file").and_then(|n| made(self.values(n), Into::Values, n.span));
         let operator =
             one("operator").and_then(|n| made(self.operator(n), Into::Spec, n.name_span));
+        if let Some(node) = one("operator") {
+            for name in IDENTITY {
+                let place = global_place(node, name);
+                self.globals
+                    .extend(place.map(|p| ((node.name_span, name), p)));
+            }
+        }
         values.into_iter().chain(operator).collect()
     }
 
@@ -248,30 +266,34 @@ impl Checker<'_> {
                 let Some(global) = values.and_then(|v| v.get("global")) else {
                     continue;
                 };
-                let wanted = [
-                    ("meshID", global.get("meshID"), Some(mesh.id.as_str())),
-                    ("network", global.get("network"), cluster.network.as_deref()),
-                    (
-                        "multiCluster.clusterName",
-                        global
-                            .get("multiCluster")
-                            .and_then(|m| m.get("clusterName")),
-                        Some(cluster.name.as_str()),
-                    ),
+                let plan = [
+                    Some(mesh.id.as_str()),
+                    cluster.network.as_deref(),
+                    Some(cluster.name.as_str()),
                 ];
-                for (name, found, plan) in wanted {
+                for (name, plan) in IDENTITY.into_iter().zip(plan) {
+                    let found = name
+                        .split('.')
+                        .try_fold(global, |tree, word| tree.get(word));
                     let Some(found) = found.filter(|f| f.as_str() != plan) else {
                         continue;
                     };
                     if !self.first_time(name, change.span, Span::default()) {
                         continue;
                     }
-                    let message =
-                        format!("global.{name} comes from the plan, and {found} is another");
+                    let place = self.globals.get(&(change.span, name));
+                    let own = match plan {
+                        Some(plan) => format!("this cluster's is \"{plan}\""),
+                        None => "this cluster has none".to_owned(),
+                    };
+                    let problem = Problem::error(
+                        "plan::identity",
+                        format!("global.{name} comes from the plan, and {found} is another"),
+                    );
                     self.problem(
-                        Problem::error("plan::identity", message)
-                            .label(change.span, "changed here")
-                            .label(cluster.span, format!("this cluster's is {}", plan.unwrap_or("left out")))
+                        problem
+                            .label(place.copied().unwrap_or(change.span), "changed here")
+                            .label(cluster.span, own)
                             .help("take it out there; change the mesh, network or cluster node instead"),
                     );
                 }

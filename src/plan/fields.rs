@@ -60,6 +60,8 @@ pub(super) struct Checker<'a> {
     pub(super) variables: BTreeSet<String>,
     /// Pairs of places that a problem was told of: what many clusters inherit is told once.
     told: HashSet<(&'static str, Span, Span)>,
+    /// Where an `operator` node, known by its place, gives a value of that name below `values.global`.
+    pub(super) globals: HashMap<(Span, &'static str), Span>,
 }
 
 impl<'a> Checker<'a> {
@@ -82,6 +84,7 @@ impl<'a> Checker<'a> {
             problems,
             variables: BTreeSet::new(),
             told: HashSet::new(),
+            globals: HashMap::new(),
         }
     }
 }
@@ -220,20 +223,16 @@ impl Checker<'_> {
             );
             self.problem(problem.label(value.span, "here").help(example));
         }
-        self.childless(node);
+        self.childless(node, example);
     }
 
-    fn childless(&mut self, node: &Node) {
+    fn childless(&mut self, node: &Node, help: &str) {
         if node.children.is_some() {
             let problem = Problem::error(
                 "plan::children",
                 format!("`{}` takes no children", node.name),
             );
-            self.problem(
-                problem
-                    .label(node.name_span, "this node")
-                    .help("take the braces away"),
-            );
+            self.problem(problem.label(node.name_span, "this node").help(help));
         }
     }
 
@@ -242,8 +241,12 @@ impl Checker<'_> {
         for property in &node.properties {
             let message = format!("`{}` takes no property `{}`", node.name, property.name);
             let help = if children {
+                let name = match node.arguments.first().map(|v| &v.literal) {
+                    Some(Scalar::Text(name)) => format!("\"{}\" ", name.escape_debug()),
+                    _ => String::new(),
+                };
                 format!(
-                    "write it as a child: {} {{ {} \"…\"; }}",
+                    "write it as a child: {} {name}{{ {} \"…\"; }}",
                     node.name, property.name
                 )
             } else {
@@ -256,7 +259,7 @@ impl Checker<'_> {
             );
         }
         if !children {
-            self.childless(node);
+            self.childless(node, "take the braces away");
         }
         node.properties.is_empty() && (children || node.children.is_none())
     }
@@ -267,7 +270,10 @@ impl Checker<'_> {
             [one] => Some(one),
             found => {
                 let span = found.get(1).map_or(node.name_span, |v| v.span);
-                let message = format!("`{}` takes one value, not {}", node.name, found.len());
+                let message = match found.len() {
+                    0 => format!("`{}` has no value", node.name),
+                    many => format!("`{}` takes one value, not {many}", node.name),
+                };
                 self.problem(
                     Problem::error("plan::arguments", message)
                         .label(span, "here")
@@ -360,11 +366,12 @@ impl Checker<'_> {
         {
             let problem =
                 Problem::error(code, format!("`{}` is a number without a unit", node.name));
-            self.problem(
-                problem
-                    .label(*span, "here")
-                    .help(format!("write \"{number}d\", or h or m instead of d")),
-            );
+            let help = if node.name == "timeout" {
+                format!("write \"{number}m\", or h or d instead of m")
+            } else {
+                format!("write \"{number}d\", or h or m instead of d")
+            };
+            self.problem(problem.label(*span, "here").help(help));
             return None;
         }
         self.word(node, code, form)
@@ -456,10 +463,10 @@ impl Checker<'_> {
             Scalar::Number(number) => ("a number", format!("write \"{number}\"")),
             Scalar::Boolean(word) if bool => ("a boolean", format!("write (bool)\"{word}\"")),
             Scalar::Boolean(word) => ("a boolean", format!("write \"{word}\"")),
-            Scalar::Other(found) => (
-                *found,
-                "write it in quotes, or leave the node out".to_owned(),
-            ),
+            Scalar::Other(found, word) if word == "null" => {
+                (*found, "leave the node out".to_owned())
+            }
+            Scalar::Other(found, word) => (*found, format!("write \"{word}\"")),
         };
         let message = format!("{found} stands where a text is wanted");
         self.problem(

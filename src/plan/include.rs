@@ -20,6 +20,8 @@ use super::{
 /// Includes may be nested this deep.
 const MAX_DEPTH: usize = 16;
 
+const FROM_INCLUDER: &str = "paths start from the folder of the file that includes";
+
 /// What was read.
 #[derive(Debug, Default)]
 pub struct Read {
@@ -80,7 +82,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Reads one file. `stack` holds the files that led here.
     fn file(&mut self, open: &Open, from: Option<Span>, stack: &mut Vec<Open>) {
-        let text = match text(self.checker.around, &open.path) {
+        let missing = match from {
+            Some(_) => FROM_INCLUDER,
+            None => "check its name and the folder you are in",
+        };
+        let text = match text(self.checker.around, &open.path, missing) {
             Ok(text) => text,
             Err(Unread {
                 code,
@@ -108,7 +114,7 @@ impl Reader<'_> {
         self.read.broken |= self.checker.problems.len() > before;
         for chunk in chunks.into_iter().filter(|c| !c.broken) {
             let before = self.checker.problems.len();
-            let nodes = syntax::parse(self.sources, source, chunk, self.checker.problems);
+            let nodes = syntax::parse(self.sources, source, &chunk, self.checker.problems);
             self.read.broken |= self.checker.problems.len() > before;
             for node in nodes {
                 if node.name == "include" {
@@ -137,9 +143,7 @@ impl Reader<'_> {
                 Err(message) => {
                     let problem = Problem::error("plan::include", message)
                         .label(pattern.span, "included here");
-                    self.checker.problem(
-                        problem.help("paths start from the folder of the file that includes"),
-                    );
+                    self.checker.problem(problem.help(FROM_INCLUDER));
                     self.read.broken = true;
                 }
             }
@@ -196,13 +200,17 @@ pub(super) struct Unread {
     pub(super) help: &'static str,
 }
 
-/// A file's text, refused before it is read where it is too large.
-pub(super) fn text(around: &dyn Surroundings, path: &Utf8Path) -> Result<String, Unread> {
+/// A file's text, refused before it is read where it is too large. `missing` helps where there is none.
+pub(super) fn text(
+    around: &dyn Surroundings,
+    path: &Utf8Path,
+    missing: &'static str,
+) -> Result<String, Unread> {
     let unreadable = |e: io::Error| Unread {
         code: "plan::unreadable",
         message: e.to_string(),
         help: if e.kind() == io::ErrorKind::NotFound {
-            "check its name and the folder you are in"
+            missing
         } else {
             "make it a file that this user can read"
         },

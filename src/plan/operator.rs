@@ -13,6 +13,24 @@ use super::{
 /// What an IstioOperator has around its `spec`, into which these changes go.
 const AROUND_SPEC: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
 
+/// Where `operator` gives a value below `values.global`, if it does: the last word that leads to it.
+pub(super) fn global_place(operator: &Node, path: &str) -> Option<Span> {
+    let mut node = operator;
+    let mut words = ["values", "global"]
+        .into_iter()
+        .chain(path.split('.'))
+        .peekable();
+    while let Some(word) = words.next() {
+        if let Some(child) = node.children.iter().flatten().rfind(|c| c.name == word) {
+            node = child;
+        } else {
+            let property = node.properties.iter().find(|p| p.name == word)?;
+            return words.peek().is_none().then_some(property.value.span);
+        }
+    }
+    Some(node.arguments.first().map_or(node.name_span, |v| v.span))
+}
+
 impl Checker<'_> {
     /// Children of `operator { … }` as a map.
     pub(super) fn operator(&mut self, node: &Node) -> Option<Json> {
@@ -146,13 +164,15 @@ impl Checker<'_> {
                 .label(path.span, "named here")
                 .help(help)
         };
-        let text = match super::include::text(self.around, &path.value) {
+        let text = match super::include::text(
+            self.around,
+            &path.value,
+            "paths start from the plan's folder",
+        ) {
             Ok(text) => text,
             Err(unread) => {
-                self.problem(wrong(
-                    format!("cannot read {name}: {}", unread.message),
-                    unread.help,
-                ));
+                let message = format!("cannot read {name}: {}", unread.message);
+                self.problem(wrong(message, unread.help));
                 return None;
             }
         };

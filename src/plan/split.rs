@@ -19,12 +19,15 @@ const MAX_PROBLEMS: usize = 1_000;
 /// How often a lost `}` is made up for. Each time the rest is read again.
 const MAX_RESUMES: usize = 20;
 
+/// A node that is longer, in characters, is not repeated in a message.
+const LONGEST_QUOTED: usize = 40;
+
 const ONE_LINE: &str =
     "a string begins and ends with `\"` on one line; `\\n` stands for a line break";
 const ESCAPES: &str = "strings have `\\\"`, `\\\\`, `\\n`, `\\r`, `\\t`, `\\b`, `\\f` and `\\u{…}`";
 
 /// The text of one top-level node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     /// First byte.
     pub start: usize,
@@ -32,6 +35,8 @@ pub struct Chunk {
     pub end: usize,
     /// Something in it is wrong, and told: it is not to be parsed.
     pub broken: bool,
+    /// Blanks in whose place a `;` is missing, which is told. Read as `;`, they let the rest be parsed.
+    pub missing: Vec<usize>,
 }
 
 /// Splits a text. `words` begin top-level nodes: where a `}` is lost, the next of them at the start of a
@@ -53,6 +58,7 @@ pub fn split(source: u32, text: &str, words: &[&str], problems: &mut Vec<Problem
         slashed: false,
         next: None,
         resumes: 0,
+        missing: Vec::new(),
         broken: false,
         stopped: false,
     };
@@ -61,8 +67,22 @@ pub fn split(source: u32, text: &str, words: &[&str], problems: &mut Vec<Problem
     let mut chunks = Vec::new();
     while scan.skip_between() {
         let start = scan.at;
+        let before = scan.problems.len();
         scan.broken = false;
         scan.node();
+        if scan.bytes[start] == b'{' && !scan.stopped {
+            // What is in it belongs to no node: to complain of that too would be a second mistake.
+            scan.problems.truncate(before);
+            let at = (start, start + 1);
+            let help = "write it on the line of its node: cluster \"east\" {";
+            scan.problem(
+                "plan::brace",
+                "a `{` stands without its node",
+                at,
+                "no node before it",
+                help,
+            );
+        }
         while foreign.next_if(|at| *at < scan.at).is_some_and(|at| {
             scan.broken |= at >= start;
             true
@@ -71,6 +91,7 @@ pub fn split(source: u32, text: &str, words: &[&str], problems: &mut Vec<Problem
             start,
             end: scan.at,
             broken: scan.broken,
+            missing: std::mem::take(&mut scan.missing),
         });
     }
     chunks
@@ -90,13 +111,15 @@ struct Scan<'a> {
     properties: Vec<HashSet<&'a str>>,
     /// The last word or string, which a `=` makes a property.
     word: Option<(usize, usize)>,
-    /// Where the last word of an unended node ends, at each depth.
-    unended: Vec<Option<usize>>,
+    /// From where to where the words of an unended node are, at each depth.
+    unended: Vec<Option<(usize, usize)>>,
     /// A `/-` takes the next word out.
     slashed: bool,
     /// Inside braces: where a top-level node seems to begin, and how many problems there were then.
     next: Option<(usize, usize)>,
     resumes: usize,
+    /// Blanks of this node where a `;` is missing.
+    missing: Vec<usize>,
     broken: bool,
     stopped: bool,
 }
@@ -128,6 +151,11 @@ impl Scan<'_> {
 
     fn tell(&mut self, problem: Problem) {
         self.broken = true;
+        self.add(problem);
+    }
+
+    /// Tells of what the parser can be helped over.
+    fn add(&mut self, problem: Problem) {
         if self.stopped {
             return;
         }
@@ -137,6 +165,7 @@ impl Scan<'_> {
             let span = self.span(self.at.min(self.bytes.len()), self.at.min(self.bytes.len()));
             let problem = Problem::error("plan::text", message).label(span, "reading ends here");
             self.problems.push(problem.help("is this the right file?"));
+            self.broken = true;
             self.stopped = true;
         }
     }
@@ -285,9 +314,10 @@ impl Scan<'_> {
 
     fn block_comment(&mut self) {
         let start = self.at;
-        let mut depth = 0;
+        let (mut depth, mut nested) = (0, false);
         while self.at < self.bytes.len() {
             if self.looking_at("/*") {
+                nested |= depth > 0;
                 depth += 1;
                 self.at += 2;
                 if depth > MAX_DEPTH {
@@ -306,13 +336,12 @@ impl Scan<'_> {
         }
         // The rest of the text is comment: to look for braces in it would be a guess.
         let (code, message) = ("plan::comment", "a comment is never closed");
-        self.problem(
-            code,
-            message,
-            (start, start + 2),
-            "opened here",
-            "close it with `*/`",
-        );
+        let help = if nested {
+            "comments nest: close every `/*` in it with a `*/` of its own"
+        } else {
+            "close it with `*/`"
+        };
+        self.problem(code, message, (start, start + 2), "opened here", help);
         self.braces.clear();
     }
 
@@ -339,21 +368,44 @@ impl Scan<'_> {
     fn close(&mut self) {
         self.braces.pop();
         self.properties.pop();
-        if let Some(Some(end)) = self.unended.pop() {
-            let message = "a child is not ended before `}`";
-            let help = "the last child ends with `;` or a line break too: cluster \"east\" { network \"n1\"; }";
-            self.problem("plan::unended", message, (end, end), "write `;` here", help);
+        if let Some(Some(node)) = self.unended.pop() {
+            self.not_ended(node);
         }
         self.word = None;
         self.at += 1;
-        self.took();
+        self.took(self.at - 1);
     }
 
-    /// A word, string or block ends here; its node does not yet.
-    fn took(&mut self) {
+    /// Both KDLs differ here: 2 lets `}` end a node, 1 does not.
+    fn not_ended(&mut self, (start, end): (usize, usize)) {
+        let node = &self.text[start..end];
+        let short = node.chars().count() <= LONGEST_QUOTED && !node.contains(['\n', '\r']);
+        let (message, help) = if short {
+            (
+                format!("a `;` is missing between `{node}` and `}}`"),
+                format!("write {node}; }}"),
+            )
+        } else {
+            (
+                "a `;` is missing before `}`".to_owned(),
+                "write `; }`, or put the `}` on a line of its own".to_owned(),
+            )
+        };
+        let span = self.span(end, end);
+        let problem = Problem::error("plan::unended", message).label(span, "`;` is missing here");
+        self.add(problem.help(help));
+        if matches!(self.bytes.get(end), Some(b' ' | b'\t')) {
+            self.missing.push(end);
+        } else {
+            self.broken = true;
+        }
+    }
+
+    /// A word, string or block that began at `start` ends here; its node does not yet.
+    fn took(&mut self, start: usize) {
         let at = self.at;
         if let Some(unended) = self.unended.last_mut() {
-            *unended = Some(at);
+            *unended = Some((unended.map_or(start, |(first, _)| first), at));
         }
     }
 
@@ -405,19 +457,49 @@ impl Scan<'_> {
             }
         }
         let end = self.at.max(start + 1);
-        if self.text[start..self.at].trim_end().ends_with('{') && self.braces.len() < MAX_DEPTH {
-            // Most likely the quote was lost before the brace: its `}` is not a second mistake.
-            self.braces.push(start);
-            self.properties.push(HashSet::new());
-            self.unended.push(None);
+        let code = "plan::string";
+        if let Some(close) = self.closed_below() {
+            let message = "a line break stands in a string";
+            self.problem(code, message, (start, end), "opened here", ONE_LINE);
+            self.at = close;
+            return;
         }
-        self.problem(
-            "plan::string",
-            "a string is not closed on its line",
-            (start, end),
-            "opened here",
-            ONE_LINE,
-        );
+        self.swallowed(start);
+        let message = "a string is not closed on its line";
+        self.problem(code, message, (start, end), "opened here", ONE_LINE);
+    }
+
+    /// Past the quote that closes a string of several lines, where the next line with quotes has an odd
+    /// number of them and the first looks like an end: else that quote opens another string.
+    fn closed_below(&self) -> Option<usize> {
+        let rest = &self.text[self.at..];
+        let quote = rest.find('"')?;
+        let line = &rest[quote..];
+        let line = line.split(['\n', '\r']).next().unwrap_or(line);
+        let ends = line[1..]
+            .chars()
+            .next()
+            .is_none_or(|c| " \t;{}".contains(c));
+        let odd = line.matches('"').count() % 2 == 1;
+        (ends && odd).then_some(self.at + quote + 1)
+    }
+
+    /// Most likely the quote was lost before the braces that end the line: they count.
+    fn swallowed(&mut self, start: usize) {
+        let text = self.text[start..self.at].trim_end_matches([' ', '\t', ';']);
+        if !text.ends_with(['{', '}']) {
+            return;
+        }
+        for brace in text.bytes() {
+            if brace == b'{' && self.braces.len() < MAX_DEPTH {
+                self.braces.push(start);
+                self.properties.push(HashSet::new());
+                self.unended.push(None);
+            } else if brace == b'}' && self.braces.pop().is_some() {
+                self.properties.pop();
+                self.unended.pop();
+            }
+        }
     }
 
     fn escape(&mut self) {
@@ -435,18 +517,9 @@ impl Scan<'_> {
                 "here",
                 "write `/`",
             ),
-            Some('u') if self.looking_at("\\u{") => {
-                let rest = &self.text[self.at + 3..];
-                let digits = rest.split(['}', '"', '\n']).next().unwrap_or_default();
-                if !digits.is_empty() && digits.bytes().all(|b| b == b'0') {
-                    self.problem(
-                        "plan::string",
-                        "a string holds a NUL",
-                        at,
-                        "here",
-                        "take it away",
-                    );
-                }
+            Some('u') => {
+                self.unicode();
+                return;
             }
             Some(c) if length > 0 && !"\"\\nrtbfu".contains(c) => {
                 let message = format!("`\\{}` is no escape", c.escape_debug());
@@ -455,6 +528,36 @@ impl Scan<'_> {
             _ => {}
         }
         self.at = at.1;
+    }
+
+    /// `\u{…}`: of one to six digits, and neither a NUL nor half of a surrogate pair.
+    fn unicode(&mut self) {
+        let start = self.at;
+        self.at += 2;
+        let mut digits = "";
+        if self.text[self.at..].starts_with('{') {
+            let rest = &self.text[self.at + 1..];
+            let end = rest.find(|c: char| c.is_whitespace() || "}\"\\".contains(c));
+            digits = &rest[..end.unwrap_or(rest.len())];
+            self.at += 1 + digits.len();
+            if self.text[self.at..].starts_with('}') {
+                self.at += 1;
+            } else {
+                digits = "";
+            }
+        }
+        // `from_str_radix` alone would take a `+`.
+        let hex = digits.len() <= 6 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let code = u32::from_str_radix(digits, 16).ok().filter(|_| hex);
+        let (message, help) = match code.and_then(char::from_u32) {
+            Some('\0') => ("a string holds a NUL".to_owned(), "take it away"),
+            Some(_) => return,
+            None => (
+                format!("`{}` is no character", &self.text[start..self.at]),
+                "write `\\u{…}` with the character's number in hexadecimal, such as `\\u{e9}` for é",
+            ),
+        };
+        self.problem("plan::string", &message, (start, self.at), "here", help);
     }
 
     fn word_starts(&self) -> bool {
@@ -480,6 +583,15 @@ impl Scan<'_> {
         }
         let start = self.at;
         let rest = &self.text[start..];
+        let before = self.text[..start].trim_end_matches([' ', '\t']);
+        let first = before.is_empty() || before.ends_with(['\n', '\r', ';', '{', '}']);
+        if first || (self.word_starts() && rest[1..].starts_with([' ', '\t', '#', '\n'])) {
+            let (message, help) = ("`#` begins no comment", "write `//`");
+            self.problem("plan::comment", message, (start, start + 1), "here", help);
+            // What follows is talk.
+            self.line_comment();
+            return;
+        }
         let length = rest
             .find(|c: char| c.is_whitespace() || ";{}()=\"".contains(c))
             .unwrap_or(rest.len())
@@ -534,7 +646,15 @@ impl Scan<'_> {
 
     /// Keeps a word or string, which may turn out to be a property's name.
     fn note(&mut self, start: usize) {
-        self.took();
+        let before = self.text[..start].trim_end_matches([' ', '\t']);
+        let value = self.bytes[start] == b'"' || self.bytes.get(self.at) == Some(&b'=');
+        if let (false, true, Some(unended)) =
+            (value, before.ends_with('"'), self.unended.last_mut())
+        {
+            // A word behind a value: the node before it lacks its end too, and the parser tells that.
+            *unended = None;
+        }
+        self.took(start);
         self.word = (!std::mem::take(&mut self.slashed)).then_some((start, self.at));
     }
 

@@ -1,6 +1,8 @@
 //! The one place that names the parser: a chunk of text to nodes of our own, with places in the whole
 //! text. It does not know which nodes a plan has.
 
+use std::borrow::Cow;
+
 use knuffel::{
     ast::{Literal, SpannedNode, Value as AstValue},
     span::Span as AstSpan,
@@ -62,33 +64,42 @@ pub enum Scalar {
     Number(i64),
     /// A bare `true` or `false`, which no plan takes.
     Boolean(bool),
-    /// What else a plan does not take, in words.
-    Other(&'static str),
+    /// What else a plan does not take: in words, and as written.
+    Other(&'static str, String),
 }
 
 /// Parses a chunk of a text. What is wrong with it goes to `problems`.
 pub fn parse(
     sources: &Sources,
     source: u32,
-    chunk: Chunk,
+    chunk: &Chunk,
     problems: &mut Vec<Problem>,
 ) -> Vec<Node> {
     let text = &sources.text(source)[chunk.start..chunk.end];
+    let text = mended(text, chunk);
+    let text = text.as_ref();
     let place = Place {
         source,
         offset: chunk.start,
+        text,
     };
     match knuffel::parse_ast::<AstSpan>(sources.name(source), text) {
         Ok(document) => document.nodes.iter().map(|node| place.node(node)).collect(),
         Err(error) => {
             let before = problems.len();
-            problems.extend(
-                error
-                    .related()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|d| place.problem(text, d)),
-            );
+            let mut found: Vec<_> = error
+                .related()
+                .into_iter()
+                .flatten()
+                .filter_map(|d| place.problem(d))
+                .collect();
+            // One stretch of text is wrong once: the parser goes on in the middle of it.
+            let span = |p: &Problem| p.labels.first().map(|(span, _)| *span);
+            found.sort_by_key(|p| span(p).map(|s| s.start));
+            found.dedup_by(|next, first| {
+                matches!((span(first), span(next)), (Some(f), Some(n)) if n.start < f.end)
+            });
+            problems.append(&mut found);
             if problems.len() == before {
                 let all = place.span(0, text.len());
                 let problem =
@@ -98,6 +109,22 @@ pub fn parse(
             Vec::new()
         }
     }
+}
+
+/// The chunk's text with a `;` for each blank where one is missing: every place stays where it is.
+fn mended<'t>(text: &'t str, chunk: &Chunk) -> Cow<'t, str> {
+    if chunk.missing.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let mut mended = String::with_capacity(text.len());
+    let mut from = 0;
+    for at in chunk.missing.iter().map(|at| at - chunk.start) {
+        mended.push_str(&text[from..at]);
+        mended.push(';');
+        from = at + 1;
+    }
+    mended.push_str(&text[from..]);
+    Cow::Owned(mended)
 }
 
 const SYNTAX: &str = "a node is a word, values in quotes, and children in braces that each end with `;` or a line \
@@ -117,20 +144,50 @@ fn bare_word(text: &str, start: usize) -> Option<Finding> {
     if text[end..].starts_with('=') {
         return None;
     }
-    if text[end..].trim_start_matches([' ', '\t']).starts_with('=') {
+    let blank = |c| matches!(c, ' ' | '\t');
+    let after = text[end..].trim_start_matches(blank);
+    if after.starts_with('=') {
         return Some(unexpected(text, end));
+    }
+    // `network "n1" context "c"`: a word behind a value, and before one, begins a node.
+    if text[..start].trim_end_matches(blank).ends_with(['"', '}']) && after.starts_with(['"', '('])
+    {
+        let word = &text[start..end];
+        return Some(Finding {
+            start,
+            end,
+            message: format!("`{word}` begins behind another node"),
+            help: format!("write `;` before `{word}`, or begin a new line with it"),
+        });
     }
     Some(unquoted(text, start, end))
 }
 
+/// Quotes that word processors put in place of `"`, and those of other languages.
+const OTHER_QUOTES: [char; 8] = ['\'', '`', '“', '”', '„', '‘', '’', '«'];
+
 fn unquoted(text: &str, start: usize, end: usize) -> Finding {
-    let word = &text[start..end];
-    let message = format!("`{word}` is not in quotes");
+    let (word, message);
+    let mut end = end;
+    if text[start..end].starts_with(OTHER_QUOTES) {
+        let line = text[start..].lines().next().unwrap_or_default();
+        let close = line
+            .char_indices()
+            .skip(1)
+            .find(|(_, c)| OTHER_QUOTES.contains(c) || *c == '»');
+        end = close.map_or(end, |(at, c)| start + at + c.len_utf8());
+        word = &text[start..end];
+        message = format!("`{word}` has quotes of another kind");
+    } else {
+        word = &text[start..end];
+        message = format!("`{word}` is not in quotes");
+    }
+    let bare = word.trim_matches(|c| OTHER_QUOTES.contains(&c) || c == '»');
     Finding {
         start,
         end,
         message,
-        help: format!("write \"{}\"", word.trim_matches('\'')),
+        help: format!("write \"{bare}\""),
     }
 }
 
@@ -178,6 +235,10 @@ fn unexpected(text: &str, at: usize) -> Finding {
             "a blank parts an annotation from its value",
             "write (env)\"NAME\"",
         ),
+        (_, '=') if begins_node(text, at) => finding(
+            "a node's value stands behind its word, without `=`",
+            &format!("write {} \"…\"", last_word(text, at)),
+        ),
         (_, '=') | (Some('='), _) => finding("a property is written in one piece", property),
         (_, ',') => finding("values are parted by blanks", "take the comma away"),
         (_, '[') => finding(
@@ -185,6 +246,17 @@ fn unexpected(text: &str, at: usize) -> Finding {
             "write the values one after another: dns \"a\" \"b\"",
         ),
         (_, ';') => finding("a `;` ends nothing", "take it away"),
+        (_, '{')
+            if matches!(
+                text[..at].trim_end_matches([' ', '\t']).chars().next_back(),
+                Some('\n' | '\r')
+            ) =>
+        {
+            finding(
+                "a `{` stands without its node",
+                "write it on the line of its node: cluster \"east\" {",
+            )
+        }
         (Some('"' | '}' | ')'), _) => finding("two things stand together", parted),
         _ if text[..at].trim_end_matches([' ', '\t']).ends_with('}') => {
             finding("a node begins behind another", parted)
@@ -193,13 +265,31 @@ fn unexpected(text: &str, at: usize) -> Finding {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Place {
-    source: u32,
-    offset: usize,
+/// The word that ends before `at`, but for blanks.
+fn last_word(text: &str, at: usize) -> &str {
+    let before = text[..at].trim_end_matches([' ', '\t', '=']);
+    let start = before.rfind(|c: char| c.is_whitespace() || ";{}()=\"".contains(c));
+    &before[start.map_or(0, |s| {
+        s + before[s..].chars().next().map_or(1, char::len_utf8)
+    })..]
 }
 
-impl Place {
+/// Whether the word before `at` is a node's own.
+fn begins_node(text: &str, at: usize) -> bool {
+    let word = last_word(text, at);
+    let before = text[..at].trim_end_matches([' ', '\t', '=']);
+    let before = before[..before.len() - word.len()].trim_end_matches([' ', '\t']);
+    !word.is_empty() && (before.is_empty() || before.ends_with(['{', ';', '\n', '\r']))
+}
+
+#[derive(Clone, Copy)]
+struct Place<'t> {
+    source: u32,
+    offset: usize,
+    text: &'t str,
+}
+
+impl Place<'_> {
     fn span(self, start: usize, end: usize) -> Span {
         Span {
             source: self.source,
@@ -213,7 +303,8 @@ impl Place {
     }
 
     /// The parser's finding in plain words: it lists what it would have taken, and a plan takes less.
-    fn problem(self, text: &str, diagnostic: &dyn Diagnostic) -> Option<Problem> {
+    fn problem(self, diagnostic: &dyn Diagnostic) -> Option<Problem> {
+        let text = self.text;
         let Some(label) = diagnostic.labels().into_iter().flatten().next() else {
             return Some(Problem::error("plan::syntax", diagnostic.to_string()).help(SYNTAX));
         };
@@ -268,14 +359,16 @@ impl Place {
     }
 
     fn value(self, value: &AstValue<AstSpan>) -> Value {
+        let AstSpan(start, end) = *value.literal.span();
+        let other = |what| Scalar::Other(what, self.text[start..end].to_owned());
         let literal = match &*value.literal {
             Literal::String(text) => Scalar::Text(text.to_string()),
             Literal::Int(number) => {
-                i64::try_from(number).map_or(Scalar::Other("a number too large"), Scalar::Number)
+                i64::try_from(number).map_or_else(|_| other("a number too large"), Scalar::Number)
             }
-            Literal::Decimal(_) => Scalar::Other("a number with a fraction"),
+            Literal::Decimal(_) => other("a number with a fraction"),
             Literal::Bool(word) => Scalar::Boolean(*word),
-            Literal::Null => Scalar::Other("null"),
+            Literal::Null => other("null"),
         };
         let annotation = value
             .type_name

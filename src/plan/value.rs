@@ -89,6 +89,27 @@ pub fn key_algorithm(text: &str) -> Result<KeyAlgorithm, Wrong> {
     })
 }
 
+/// A word as a message shows it.
+fn quoted(text: &str) -> String {
+    if text.is_empty() {
+        "an empty text".to_owned()
+    } else {
+        format!("`{}`", text.escape_debug())
+    }
+}
+
+/// What to write for `$NAME` and `${NAME}`, which a shell would have replaced.
+fn from_shell(text: &str) -> Option<String> {
+    let name = text.strip_prefix('$')?;
+    let name = name
+        .strip_prefix('{')
+        .and_then(|n| n.strip_suffix('}'))
+        .unwrap_or(name);
+    variable(name)
+        .is_ok()
+        .then(|| format!("a variable is read with (env)\"{name}\""))
+}
+
 /// Numbers with dots between them.
 pub fn numbers(text: &str) -> Option<Vec<u32>> {
     // `parse` alone would take a `+`.
@@ -167,10 +188,10 @@ pub fn dns_label(text: &str) -> Result<(), Wrong> {
             format!("`{text}` has upper-case letters"),
             format!("did you mean \"{lower}\"? {LABEL}"),
         )),
-        (false, false) => wrong(format!(
-            "`{}` is no name for Kubernetes",
-            text.escape_debug()
-        )),
+        (false, false) => {
+            let cause = format!("{} is no name for Kubernetes", quoted(text));
+            Err((cause, from_shell(text).unwrap_or_else(|| LABEL.to_owned())))
+        }
     }
 }
 
@@ -186,7 +207,7 @@ pub fn trust_domain(text: &str) -> Result<String, Wrong> {
     }
     let help = "write lower-case letters, digits, `.`, `-` and `_`, such as \"cluster.local\"";
     Err((
-        format!("`{}` is no trust domain", text.escape_debug()),
+        format!("{} is no trust domain", quoted(text)),
         help.to_owned(),
     ))
 }
@@ -203,11 +224,9 @@ pub fn label_value(text: &str) -> Result<(), Wrong> {
     if fits {
         Ok(())
     } else {
-        let help = "write letters, digits, `-`, `_` and `.`, at most 63, beginning and ending with a letter or digit".to_owned();
-        Err((
-            format!("`{}` cannot be the value of a label", text.escape_debug()),
-            help,
-        ))
+        let help = "write letters, digits, `-`, `_` and `.`, at most 63, beginning and ending with a letter or digit";
+        let cause = format!("{} cannot be the value of a label", quoted(text));
+        Err((cause, from_shell(text).unwrap_or_else(|| help.to_owned())))
     }
 }
 
@@ -224,7 +243,7 @@ pub fn dns_name(text: &str) -> Result<(), Wrong> {
         Ok(())
     } else {
         Err((
-            format!("`{}` is no DNS name", text.escape_debug()),
+            format!("{} is no DNS name", quoted(text)),
             "write a name such as \"istiod.istio-system.svc\"".to_owned(),
         ))
     }
@@ -236,7 +255,7 @@ pub fn address(text: &str) -> Result<String, Wrong> {
         Ok(text.to_owned())
     } else {
         let help = "write an IP address or a host's name".to_owned();
-        Err((format!("`{}` is no address", text.escape_debug()), help))
+        Err((format!("{} is no address", quoted(text)), help))
     }
 }
 
@@ -263,7 +282,7 @@ pub fn attribute(text: &str) -> Result<(), Wrong> {
         )),
         n if n > 64 => Err((
             format!("it has {n} characters"),
-            "RFC 5280 allows 64".to_owned(),
+            "write at most 64, which is what RFC 5280 allows".to_owned(),
         )),
         _ => Ok(()),
     }
@@ -292,6 +311,11 @@ pub fn variable(text: &str) -> Result<(), Wrong> {
         .is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
     if first && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         Ok(())
+    } else if text.is_empty() {
+        Err((
+            "the name of the variable is empty".to_owned(),
+            "write (env)\"NAME\", or (env)\"NAME:-fallback\"".to_owned(),
+        ))
     } else {
         Err((
             format!("`{}` is no name of a variable", text.escape_debug()),
