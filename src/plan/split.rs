@@ -379,7 +379,7 @@ impl Scan<'_> {
     /// Both KDLs differ here: 2 lets `}` end a node, 1 does not.
     fn not_ended(&mut self, (start, end): (usize, usize)) {
         let node = &self.text[start..end];
-        let short = node.chars().count() <= LONGEST_QUOTED && !node.contains(['\n', '\r']);
+        let short = node.chars().nth(LONGEST_QUOTED).is_none() && !node.contains(['\n', '\r']);
         let (message, help) = if short {
             (
                 format!("a `;` is missing between `{node}` and `}}`"),
@@ -606,7 +606,7 @@ impl Scan<'_> {
                 )
             }
             "#null" => "leave the value out".to_owned(),
-            _ => "values are strings in quotes, and integers".to_owned(),
+            _ => "values are strings in quotes, and integers; a comment begins with `//`".to_owned(),
         };
         let message = format!(
             "`{}` is not the same to KDL 1 and KDL 2",
