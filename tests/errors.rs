@@ -203,6 +203,15 @@ fn a_missing_semicolon_hides_nothing_in_its_node() {
     assert_eq!(codes, [unended, unended, unended, unknown, unknown]);
 }
 
+#[test]
+fn the_plans_that_come_along_have_no_warning() {
+    let mut plans = Fixtures::new();
+    plans.dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
+    for name in ["demo.kdl", "ecdsa.kdl", "tasks.kdl"] {
+        assert_eq!(plans.load(name).unwrap().warnings, [], "{name}");
+    }
+}
+
 /// A result whose places are all in their texts.
 fn sound(text: &[u8]) -> Result<(), TestCaseError> {
     if let Err(problems) = Fixtures::with(text).load("text.kdl") {
