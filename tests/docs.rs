@@ -23,12 +23,17 @@ fn every_example_rehearses() {
         examples.len() >= 3,
         "the README shows the plan language by example"
     );
+    // What plans read lies beside them.
+    let mut beside = Vec::new();
     for entry in fs::read_dir(root.join("plans")).unwrap() {
         let path = entry.unwrap().path();
-        examples.push((
-            path.display().to_string(),
-            fs::read_to_string(&path).unwrap(),
-        ));
+        let text = fs::read_to_string(&path).unwrap();
+        if path.extension().is_some_and(|e| e == "kdl") {
+            examples.push((path.display().to_string(), text));
+        } else {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            beside.push((name, text));
+        }
     }
     for (name, text) in examples {
         let world = World::new(&text);
@@ -39,6 +44,9 @@ fn every_example_rehearses() {
             "clusters/north.kdl",
             "cluster \"north\" { network \"network3\"; }\n",
         );
+        for (name, text) in &beside {
+            world.write(name, text);
+        }
         let ran = world.meshplan(&["run", "plan.kdl", "--dry-run"]);
         assert_eq!(ran.code, Some(0), "{name}: {}", ran.stderr);
         assert!(!world.exists("out"), "{name}: a rehearsal wrote something");
