@@ -606,7 +606,9 @@ impl Scan<'_> {
                 )
             }
             "#null" => "leave the value out".to_owned(),
-            _ => "values are strings in quotes, and integers; a comment begins with `//`".to_owned(),
+            _ => {
+                "values are strings in quotes, and integers; a comment begins with `//`".to_owned()
+            }
         };
         let message = format!(
             "`{}` is not the same to KDL 1 and KDL 2",
