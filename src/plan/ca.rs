@@ -382,7 +382,7 @@ impl Checker<'_> {
             return;
         }
         let message = format!(
-            "a cluster's CA that lasts {validity} would outlive its root, which lasts {} and is signed first",
+            "a cluster's CA with validity {validity} would outlive its root, with {} and signed first",
             spec.validity
         );
         let mut problem = Problem::warning("plan::outlives-root", message);
