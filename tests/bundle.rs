@@ -4,12 +4,17 @@
 
 mod support;
 
+use std::sync::LazyLock;
+
 use meshplan::action::pki::{self, Bundle};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P521_SHA512,
 };
 use time::{Duration, OffsetDateTime};
+
+/// One moment for all: certificates made a second apart would outlive each other.
+static NOW: LazyLock<OffsetDateTime> = LazyLock::new(OffsetDateTime::now_utc);
 
 struct Ca {
     params: CertificateParams,
@@ -23,8 +28,8 @@ fn params(name: &str) -> CertificateParams {
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = OffsetDateTime::now_utc() - Duration::HOUR;
-    params.not_after = OffsetDateTime::now_utc() + Duration::days(100);
+    params.not_before = *NOW - Duration::HOUR;
+    params.not_after = *NOW + Duration::days(100);
     params
 }
 
@@ -70,7 +75,7 @@ fn broken(ca: &str, key: &str, chain: &str, roots: &str) -> (Vec<&'static str>, 
         cert_chain: chain.as_bytes(),
         root_cert: roots.as_bytes(),
     };
-    let mut found = pki::judge(&bundle, OffsetDateTime::now_utc());
+    let mut found = pki::judge(&bundle, *NOW);
     found.dedup_by_key(|f| f.rule);
     let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(|f| f.is_error());
     (
@@ -137,9 +142,7 @@ fn each_rule_is_broken_by_what_it_forbids() {
     let mid = top.signs("mid", |_| {});
     let below = mid.signs("below", |_| {});
     breaks("C03", &below, &below.pem, &top.pem);
-    let expired = top.signs("ca", |p| {
-        p.not_after = OffsetDateTime::now_utc() - Duration::MINUTE
-    });
+    let expired = top.signs("ca", |p| p.not_after = *NOW - Duration::MINUTE);
     breaks("C03", &expired, &expired.pem, &top.pem);
     assert_eq!(
         broken(&ca.pem, &mid.key.serialize_pem(), &ca.pem, &top.pem).0,
@@ -178,9 +181,7 @@ fn each_rule_is_broken_by_what_it_forbids() {
         |_| {},
     );
     breaks("C08", &odd, &odd.pem, &top.pem);
-    let long = top.signs("ca", |p| {
-        p.not_after = OffsetDateTime::now_utc() + Duration::days(200)
-    });
+    let long = top.signs("ca", |p| p.not_after = *NOW + Duration::days(200));
     assert_eq!(
         broken(&long.pem, &long.key.serialize_pem(), &long.pem, &top.pem),
         (vec![], vec!["C12"])

@@ -4,7 +4,11 @@
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 
-use super::{PkiError, issuer, key, pem, read};
+use super::{
+    PkiError,
+    climb::{Way, climb, dead_end},
+    issuer, key, pem, read,
+};
 use crate::plan::model::ChainForm;
 
 /// Files by the names that istiod mounts.
@@ -157,31 +161,46 @@ impl Findings {
         }
     }
 
-    fn path(
+    fn path<'a>(
         &mut self,
-        ca: &X509Certificate,
-        chain: &[X509Certificate],
-        roots: &[X509Certificate],
+        ca: &'a X509Certificate<'a>,
+        chain: &'a [X509Certificate<'a>],
+        roots: &'a [X509Certificate<'a>],
         now: OffsetDateTime,
     ) {
-        let Some(path) = climb(ca, chain, roots) else {
-            let (subject, issuer) = (read::name_text(ca.subject()), read::name_text(ca.issuer()));
-            self.error("C03", format!("`{subject}` of ca-cert.pem does not lead through cert-chain.pem to root-cert.pem (its issuer is `{issuer}`)"));
+        let (between, anchors): (Vec<_>, Vec<_>) = (chain.iter().collect(), roots.iter().collect());
+        // Under the signing certificate itself stand workloads only.
+        let unfit = |path: &Way| -> Vec<_> {
+            path.iter()
+                .enumerate()
+                .flat_map(|(i, cert)| issuer::may_stand(cert, i, i + 1 == path.len(), now))
+                .collect()
+        };
+        let Some(path) = climb(ca, &between, &anchors, |w| unfit(w).is_empty()) else {
+            let all: Vec<_> = between.into_iter().chain(anchors).collect();
+            match dead_end(ca, &all).1 {
+                weak @ (PkiError::Algorithm(_) | PkiError::WeakSignature { .. }) => {
+                    self.error("C08", weak.to_string());
+                }
+                _ => {
+                    let (subject, issuer) =
+                        (read::name_text(ca.subject()), read::name_text(ca.issuer()));
+                    self.error("C03", format!("`{subject}` of ca-cert.pem does not lead through cert-chain.pem to root-cert.pem (its issuer is `{issuer}`)"));
+                }
+            }
             return;
         };
-        let last = path.len() - 1;
-        for (below, cert) in path.iter().enumerate() {
-            // Under the signing certificate itself stand workloads only.
-            for problem in issuer::may_stand(cert, below, below == last, now) {
-                let rule = match problem {
-                    PkiError::NotCa(_) | PkiError::KeyUsage(_) => "C05",
-                    PkiError::PathLength { .. } => "C06",
-                    PkiError::ExtendedKeyUsage(_) => "C07",
-                    PkiError::Algorithm(_) | PkiError::WeakSignature { .. } => "C08",
-                    _ => "C03",
-                };
-                self.error(rule, problem.to_string());
-            }
+        for problem in unfit(&path) {
+            let rule = match problem {
+                PkiError::NotCa(_) | PkiError::KeyUsage(_) => "C05",
+                PkiError::PathLength { .. } => "C06",
+                PkiError::ExtendedKeyUsage(_) => "C07",
+                PkiError::Algorithm(_) | PkiError::WeakSignature { .. } => "C08",
+                _ => "C03",
+            };
+            self.error(rule, problem.to_string());
+        }
+        for cert in &path {
             let serial = cert.raw_serial();
             let negative = serial.first().is_some_and(|b| b & 0x80 != 0);
             if negative || serial.len() > 20 || serial.iter().all(|b| *b == 0) {
@@ -189,7 +208,10 @@ impl Findings {
                 self.error("C09", format!("the serial number of `{subject}` is not a positive one of at most 20 octets"));
             }
         }
-        let (end, root_end) = (ca.validity().not_after, path[last].validity().not_after);
+        let (end, root_end) = (
+            ca.validity().not_after,
+            path[path.len() - 1].validity().not_after,
+        );
         if end > root_end {
             self.warn(
                 "C12",
@@ -217,30 +239,4 @@ impl Findings {
             );
         }
     }
-}
-
-/// The way up from a certificate to one of the roots, as Go's `Verify` finds it: by name and signature,
-/// over certificates in any order.
-fn climb<'a, 'b>(
-    ca: &'b X509Certificate<'a>,
-    chain: &'b [X509Certificate<'a>],
-    roots: &'b [X509Certificate<'a>],
-) -> Option<Vec<&'b X509Certificate<'a>>> {
-    let mut ways = vec![vec![ca]];
-    while let Some(way) = ways.pop() {
-        let top = way[way.len() - 1];
-        if way.len() == 1 && roots.iter().any(|r| r.as_raw() == top.as_raw()) {
-            return Some(way);
-        }
-        let issued = |c: &&&'b X509Certificate<'a>| read::verify(top, c).is_ok();
-        if let Some(root) = roots.iter().collect::<Vec<_>>().iter().find(issued) {
-            return Some(way.into_iter().chain([*root]).collect());
-        }
-        for next in chain {
-            if !way.iter().any(|w| w.as_raw() == next.as_raw()) && read::verify(top, next).is_ok() {
-                ways.push(way.iter().copied().chain([next]).collect());
-            }
-        }
-    }
-    None
 }

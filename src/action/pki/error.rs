@@ -38,7 +38,7 @@ pub enum PkiError {
     KeyAmongCerts,
     /// A kind of key that istiod does not take.
     #[error(
-        "keys of kind {0} are not for a mesh: RSA of 2048 bits and more, ECDSA P-256 and P-384 are"
+        "keys of kind {0} are not for a mesh: RSA of 2048 to 8192 bits, ECDSA P-256 and P-384 are"
     )]
     Algorithm(String),
     /// The certificate is for another key.

@@ -3,9 +3,15 @@
 
 use rcgen::{CertificateParams, KeyIdMethod, KeyPair};
 use time::OffsetDateTime;
-use x509_parser::certificate::X509Certificate;
+use x509_parser::{
+    certificate::X509Certificate, oid_registry as oid, signature_algorithm::RsaSsaPssParams,
+};
 
-use super::{PkiError, digest, key, key_identifier, pem, read};
+use super::{
+    PkiError,
+    climb::{Way, climb, dead_end},
+    digest, key, key_identifier, pem, read,
+};
 
 /// Certificates from an issuing CA up to its root.
 #[derive(Debug, Clone)]
@@ -31,38 +37,28 @@ impl Path {
             .map(|der| read::parse(der))
             .collect::<Result<_, _>>()
             .map_err(one)?;
-        let Some(mut at) = certs.first() else {
+        let Some(cert) = certs.first() else {
             return Err(one(PkiError::Empty));
         };
-        let mut path = vec![at];
-        let mut problems = Vec::new();
-        while at.subject().as_raw() != at.issuer().as_raw() {
-            let named = |c: &&X509Certificate| {
-                c.subject().as_raw() == at.issuer().as_raw()
-                    && !path.iter().any(|p| p.as_raw() == c.as_raw())
-            };
-            let found: Vec<_> = certs.iter().filter(named).collect();
-            let fits = found.iter().find(|c| read::verify(at, c).is_ok());
-            match (fits, found.first()) {
-                (Some(next), _) => at = next,
-                (None, Some(wrong)) => {
-                    problems.extend(read::verify(at, wrong).err());
-                    break;
-                }
-                (None, None) => {
-                    problems.push(PkiError::NoPath(
-                        read::name_text(at.subject()),
-                        read::name_text(at.issuer()),
-                    ));
-                    break;
-                }
+        let (roots, between): (Vec<_>, Vec<_>) = certs
+            .iter()
+            .partition(|c| c.subject().as_raw() == c.issuer().as_raw());
+        // Below the issuing CA stands the cluster's CA.
+        let unfit = |path: &Way| -> Vec<_> {
+            path.iter()
+                .enumerate()
+                .flat_map(|(i, cert)| may_stand(cert, i + 1, i + 1 == path.len(), now))
+                .collect()
+        };
+        let (path, mut problems) = match climb(cert, &between, &roots, |w| unfit(w).is_empty()) {
+            Some(path) => (path, Vec::new()),
+            None => {
+                let (path, problem) =
+                    dead_end(cert, &between.into_iter().chain(roots).collect::<Vec<_>>());
+                (path, one(problem))
             }
-            path.push(at);
-        }
-        for (i, cert) in path.iter().enumerate() {
-            // Below the issuing CA stands the cluster's CA.
-            problems.extend(may_stand(cert, i + 1, i + 1 == path.len(), now));
-        }
+        };
+        problems.extend(unfit(&path));
         if problems.is_empty() {
             Ok(Self {
                 ders: path.iter().map(|c| c.as_raw().to_vec()).collect(),
@@ -149,22 +145,48 @@ pub(super) fn weak_key(facts: &read::CertFacts) -> Option<String> {
     let bits = facts
         .describe_key
         .strip_prefix("RSA ")
-        .and_then(|b| b.parse::<u32>().ok());
-    let fine = facts.algorithm.is_some() || bits.is_some_and(|b| b >= 2048);
+        .and_then(|b| b.parse().ok());
+    let fine = facts.algorithm.is_some() || bits.is_some_and(|b| key::RSA_BITS.contains(&b));
     (!fine).then(|| facts.describe_key.clone())
 }
 
-/// A signature that Go refuses: its algorithm.
+/// A signature that Go refuses, which knows SHA-256, SHA-384 and SHA-512 only: its algorithm.
 pub(super) fn weak_signature(cert: &X509Certificate) -> Option<String> {
+    let algorithm = &cert.signature_algorithm;
+    let oid = &algorithm.algorithm;
+    let fine = [
+        oid::OID_PKCS1_SHA256WITHRSA,
+        oid::OID_PKCS1_SHA384WITHRSA,
+        oid::OID_PKCS1_SHA512WITHRSA,
+        oid::OID_SIG_ECDSA_WITH_SHA256,
+        oid::OID_SIG_ECDSA_WITH_SHA384,
+        oid::OID_SIG_ECDSA_WITH_SHA512,
+        oid::OID_SIG_ED25519,
+    ];
+    if fine.contains(oid) {
+        return None;
+    }
+    if *oid == oid::OID_PKCS1_RSASSAPSS {
+        let hashes = [
+            oid::OID_NIST_HASH_SHA256,
+            oid::OID_NIST_HASH_SHA384,
+            oid::OID_NIST_HASH_SHA512,
+        ];
+        let fine = algorithm
+            .parameters
+            .as_ref()
+            .and_then(|p| RsaSsaPssParams::try_from(p).ok())
+            .is_some_and(|p| hashes.contains(p.hash_algorithm_oid()));
+        return (!fine).then(|| "RSA-PSS without SHA-256 or better".to_owned());
+    }
     let weak = [
         ("1.2.840.113549.1.1.5", "SHA-1 with RSA"),
         ("1.2.840.113549.1.1.4", "MD5 with RSA"),
         ("1.2.840.10045.4.1", "ECDSA with SHA-1"),
     ];
-    let algorithm = cert.signature_algorithm.algorithm.to_id_string();
-    weak.iter()
-        .find(|(id, _)| *id == algorithm)
-        .map(|(_, name)| (*name).to_owned())
+    let id = oid.to_id_string();
+    let name = weak.iter().find(|(weak, _)| *weak == id);
+    Some(name.map_or(id.clone(), |(_, name)| (*name).to_owned()))
 }
 
 /// A CA that signs, with its key and its path. Threads share one.

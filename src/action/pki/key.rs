@@ -5,10 +5,17 @@ use rcgen::{
     KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData,
     RsaKeySize,
 };
+use x509_parser::{
+    asn1_rs::{Any, FromDer, Oid, Tag},
+    oid_registry as oid,
+};
 use zeroize::Zeroizing;
 
 use super::{Digest, PkiError, digest};
 use crate::plan::model::KeyAlgorithm;
+
+/// Sizes of RSA keys that are for a mesh: Go refuses smaller ones (facts C08), aws-lc larger ones.
+pub(super) const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// What can be told of a private key without showing it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +72,8 @@ pub(super) fn pair(text: &[u8]) -> Result<KeyPair, PkiError> {
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err(PkiError::Empty);
     }
-    let text = std::str::from_utf8(text).map_err(|_| PkiError::NoPem)?;
+    // Words around the block may be in any encoding.
+    let text = Zeroizing::new(String::from_utf8_lossy(text).into_owned());
     let (_, rest) = text.split_once("-----BEGIN ").ok_or(PkiError::NoPem)?;
     let (label, body) = rest.split_once("-----").ok_or(PkiError::NoPem)?;
     match label {
@@ -85,7 +93,52 @@ pub(super) fn pair(text: &[u8]) -> Result<KeyPair, PkiError> {
     let block = Zeroizing::new(format!(
         "-----BEGIN {label}-----{body}-----END {label}-----\n"
     ));
-    KeyPair::from_pem(&block).map_err(|_| PkiError::BadKey)
+    let block = pem::parse(block.as_bytes()).map_err(|_| PkiError::BadKey)?;
+    let der = Zeroizing::new(block.into_contents());
+    KeyPair::try_from(der.as_slice())
+        .map_err(|_| refused_kind(&der).map_or(PkiError::BadKey, PkiError::Algorithm))
+}
+
+/// Why the library takes a key for none: its kind, where that is the reason. PKCS#8 begins with a version
+/// and an algorithm, PKCS#1 with a version and the modulus, SEC1 with a version, the key and its curve.
+fn refused_kind(der: &[u8]) -> Option<String> {
+    let (_, whole) = Any::from_der(der).ok()?;
+    let (rest, _version) = Any::from_der(whole.data).ok()?;
+    let (rest, second) = Any::from_der(rest).ok()?;
+    match second.tag() {
+        Tag::Integer => rsa_kind(second.data),
+        Tag::OctetString => {
+            let (_, parameters) = Any::from_der(rest).ok()?;
+            curve_kind(Any::from_der(parameters.data).ok()?.1)
+        }
+        Tag::Sequence => {
+            let (parameters, algorithm) = Oid::from_der(second.data).ok()?;
+            if algorithm == oid::OID_PKCS1_RSAENCRYPTION {
+                refused_kind(Any::from_der(rest).ok()?.1.data)
+            } else if algorithm == oid::OID_KEY_TYPE_EC_PUBLIC_KEY {
+                curve_kind(Any::from_der(parameters).ok()?.1)
+            } else {
+                (algorithm != oid::OID_SIG_ED25519).then(|| algorithm.to_string())
+            }
+        }
+        _ => None,
+    }
+}
+
+fn rsa_kind(modulus: &[u8]) -> Option<String> {
+    let modulus = &modulus[modulus.iter().take_while(|b| **b == 0).count()..];
+    let bits = modulus.len() * 8 - modulus.first()?.leading_zeros() as usize;
+    (!RSA_BITS.contains(&bits)).then(|| format!("RSA {bits}"))
+}
+
+fn curve_kind(curve: Any) -> Option<String> {
+    let curve = curve.oid().ok()?;
+    let known = [
+        oid::OID_EC_P256,
+        oid::OID_NIST_EC_P384,
+        oid::OID_NIST_EC_P521,
+    ];
+    (!known.contains(&curve)).then(|| format!("EC on curve {curve}"))
 }
 
 fn facts(pair: &KeyPair) -> KeyFacts {

@@ -6,6 +6,7 @@
 //! is left on, and nothing here draws a random byte where nothing is signed or made.
 
 mod bundle;
+mod climb;
 mod error;
 mod issuer;
 mod key;

@@ -1,7 +1,9 @@
 //! Certificates as they are found: what they say, whose key they carry, who signed them.
 
+use aws_lc_rs::signature;
 use time::OffsetDateTime;
 use x509_parser::{
+    asn1_rs::{Any, Tag},
     certificate::X509Certificate,
     extensions::{GeneralName, ParsedExtension},
     oid_registry as oid,
@@ -10,7 +12,7 @@ use x509_parser::{
     x509::{SubjectPublicKeyInfo, X509Name},
 };
 
-use super::{Digest, PkiError, Request, digest, key, pem};
+use super::{Digest, PkiError, Request, digest, issuer, key, pem};
 use crate::plan::model::{KeyAlgorithm, Validity, duration_text};
 
 /// What a certificate says.
@@ -176,8 +178,32 @@ pub(super) fn verify(cert: &X509Certificate, issuer: &X509Certificate) -> Result
     {
         return Err(PkiError::OtherKeyId(subject));
     }
-    cert.verify_signature(Some(issuer.public_key()))
-        .map_err(|_| PkiError::Signature(subject))
+    if signature_holds(cert, issuer.public_key()) {
+        return Ok(());
+    }
+    // What the library will not check is told for what it is.
+    if let Some(kind) = issuer::weak_key(&facts(issuer)) {
+        return Err(PkiError::Algorithm(kind));
+    }
+    Err(match issuer::weak_signature(cert) {
+        Some(algorithm) => PkiError::WeakSignature { subject, algorithm },
+        None => PkiError::Signature(subject),
+    })
+}
+
+fn signature_holds(cert: &X509Certificate, key: &SubjectPublicKeyInfo) -> bool {
+    if cert.signature_algorithm.algorithm != oid::OID_SIG_ECDSA_WITH_SHA512 {
+        return cert.verify_signature(Some(key)).is_ok();
+    }
+    // x509-parser does not know it; Go and BoringSSL do.
+    let algorithm = match key_kind(key.raw).0 {
+        Some(KeyAlgorithm::EcdsaP256) => &signature::ECDSA_P256_SHA512_ASN1,
+        Some(KeyAlgorithm::EcdsaP384) => &signature::ECDSA_P384_SHA512_ASN1,
+        _ => return false,
+    };
+    signature::UnparsedPublicKey::new(algorithm, &key.subject_public_key.data)
+        .verify(cert.tbs_certificate.as_ref(), &cert.signature_value.data)
+        .is_ok()
 }
 
 pub(super) fn subject_key_id<'a>(cert: &'a X509Certificate) -> Option<&'a [u8]> {
@@ -301,7 +327,29 @@ pub(super) fn name_text(name: &X509Name) -> String {
             t if *t == oid::OID_DOMAIN_COMPONENT => "DC".to_owned(),
             t => t.to_string(),
         };
-        format!("{short}={}", a.as_str().unwrap_or("?"))
+        format!("{short}={}", attribute_text(a.attr_value()))
     });
     attributes.collect::<Vec<_>>().join(", ")
+}
+
+/// An attribute's text, in whichever of X.520's string types it was written.
+fn attribute_text(value: &Any) -> String {
+    let bytes = value.data;
+    match value.tag() {
+        // Written as Latin-1 by all that ever wrote it (RFC 5280 §4.1.2.4 keeps it for old names).
+        Tag::TeletexString => bytes.iter().map(|b| char::from(*b)).collect(),
+        Tag::BmpString => {
+            let units: Vec<_> = bytes
+                .chunks(2)
+                .map(|u| u.iter().fold(0, |n, b| n << 8 | u16::from(*b)))
+                .collect();
+            String::from_utf16_lossy(&units)
+        }
+        Tag::UniversalString => bytes
+            .chunks(4)
+            .map(|u| u.iter().fold(0, |n, b| n << 8 | u32::from(*b)))
+            .map(|u| char::from_u32(u).unwrap_or(char::REPLACEMENT_CHARACTER))
+            .collect(),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
