@@ -1,5 +1,7 @@
 //! Plan to graph: the one place that knows which files and steps a mesh is made of.
 
+use std::collections::{HashMap, HashSet};
+
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{Action, FileId, Graph, Owner, Step, Task, TaskId, Undone};
@@ -20,6 +22,7 @@ pub fn lower(plan: &Plan) -> Result<Graph, Problems> {
     };
     work.mesh();
     work.user_tasks();
+    work.files_as_folders();
     let Lowering {
         graph,
         mut problems,
@@ -67,11 +70,13 @@ impl Lowering<'_> {
         if plan.clusters.is_empty() && plan.root_span().is_none() {
             return;
         }
-        let span = plan.root_span().unwrap_or(plan.mesh.span);
+        // A root that no node speaks of is there for the clusters.
+        let first = plan.clusters.first().map(|c| c.span);
+        let span = plan.root_span().or(first).unwrap_or_default();
         self.graph
             .claim("root-ca", "the root CA's target", span, &mut self.problems);
         let root = match &plan.root {
-            RootCa::Made(spec) => self.made_root(spec.span),
+            RootCa::Made(_) => self.made_root(span),
             RootCa::Given(given) => self.given_root(given),
         };
         self.graph.alias("root-ca".to_owned(), root.tasks.clone());
@@ -302,8 +307,52 @@ impl Lowering<'_> {
         self.graph.add(entry, &mut self.problems);
     }
 
+    /// A file that is made cannot be the folder of another one. The mesh's own files never are.
+    fn files_as_folders(&mut self) {
+        let outputs = self.plan.tasks.iter().flat_map(|t| &t.outputs);
+        let spans: HashMap<_, _> = outputs
+            .map(|(path, span)| (path.as_path(), *span))
+            .collect();
+        if spans.is_empty() {
+            return;
+        }
+        let mut told = HashSet::new();
+        for below in &self.graph.files {
+            let found = below.path.ancestors().skip(1).find_map(|dir| {
+                let file = self.graph.file_at(self.graph.find_file(dir)?);
+                file.producer.is_some().then_some(file)
+            });
+            let Some(above) = found.filter(|f| told.insert(&f.path)) else {
+                continue;
+            };
+            let text = format!(
+                "`{}` would be a file, and the folder of `{}`",
+                above.name, below.name
+            );
+            let problem = Problem::error("graph::file-and-folder", text)
+                .help("give one of them another path");
+            let places = [(above, "a file here"), (below, "a file below it here")];
+            let problem = places.into_iter().fold(problem, |problem, (file, what)| {
+                let origin = file.producer.map(|t| self.graph.task(t).origin);
+                match spans.get(file.path.as_path()).copied().or(origin) {
+                    Some(span) => problem.label(span, what),
+                    None => problem,
+                }
+            });
+            self.problems.push(problem);
+        }
+    }
+
     fn needs(&mut self, id: TaskId, task: &UserTask) {
         for (need, span) in &task.needs {
+            if need == "all" {
+                let text = format!("task `{}` needs `all`, and so itself", task.name);
+                let problem = Problem::error("graph::unknown-need", text)
+                    .label(*span, "every task, this one too")
+                    .help("name what it needs: `meshplan list PLAN` names every target");
+                self.problems.push(problem);
+                continue;
+            }
             match self.graph.resolve(need, &self.plan.dir) {
                 Ok(found) => {
                     let entry = &mut self.graph.tasks[id.index()];
