@@ -75,7 +75,7 @@ fn broken(ca: &str, key: &str, chain: &str, roots: &str) -> (Vec<&'static str>, 
         cert_chain: chain.as_bytes(),
         root_cert: roots.as_bytes(),
     };
-    let mut found = pki::judge(&bundle, *NOW);
+    let mut found = pki::judge(&bundle, OffsetDateTime::now_utc());
     found.dedup_by_key(|f| f.rule);
     let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(|f| f.is_error());
     (
