@@ -1,7 +1,7 @@
 //! Nodes to a checked plan: which nodes a plan has, what its mesh is, and what must hold among its
 //! clusters. It goes on after every mistake, so that one run tells them all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use camino::Utf8PathBuf;
 use serde_json::Value as Json;
@@ -11,7 +11,7 @@ use super::{
     cluster::Named,
     fields::{Checker, Field, Fields, often, once},
     include::Read,
-    model::{Cluster, Into, IstioVersion, Mesh, Override, Plan, UserTask},
+    model::{Cluster, DataPlane, Into, IstioVersion, Mesh, Override, Plan, UserTask},
     normalize,
     operator::global_place,
     problem::{Problem, Severity, Sources, Span},
@@ -103,10 +103,11 @@ impl Checker<'_> {
         );
         self.unique("task", tasks.iter().map(|t| (t.name.clone(), t.span)));
         if whole {
-            self.remotes(&clusters);
+            self.remotes(&clusters, mesh.as_ref());
         }
-        let clusters: Vec<Cluster> = clusters.into_iter().map(|c| c.cluster).collect();
-        let mesh = mesh?;
+        let mut clusters: Vec<Cluster> = clusters.into_iter().map(|c| c.cluster).collect();
+        let mut mesh = mesh?;
+        gateways(&mut clusters, &mut mesh);
         self.identity(&mesh, &clusters);
         Some(Plan {
             file: request.file.to_owned(),
@@ -176,6 +177,8 @@ impl Checker<'_> {
             },
             namespace: "istio-system".to_owned(),
             trust_domain: None,
+            data_plane: DataPlane::Sidecar,
+            several_networks: false,
             overrides: Vec::new(),
             span: Span::default(),
         };
@@ -200,6 +203,7 @@ impl Checker<'_> {
             once("work-dir"),
             once("namespace"),
             once("trust-domain"),
+            once("data-plane"),
             once("operator"),
             once("values-file"),
         ];
@@ -223,6 +227,11 @@ impl Checker<'_> {
         let trust_domain = one("trust-domain")
             .and_then(|n| self.word(n, "plan::trust-domain", value::trust_domain));
         mesh.trust_domain = trust_domain.map(|t| t.value);
+        if let Some(plane) =
+            one("data-plane").and_then(|n| self.word(n, "plan::data-plane", value::data_plane))
+        {
+            mesh.data_plane = plane.value;
+        }
         let work_dir = one("work-dir").and_then(|n| self.path(n)).map(|p| p.value);
         mesh.overrides = self.overrides(&fields);
         match id {
@@ -315,7 +324,7 @@ impl Checker<'_> {
         }
     }
 
-    fn remotes(&mut self, clusters: &[Named]) {
+    fn remotes(&mut self, clusters: &[Named], mesh: Option<&Mesh>) {
         let by_name: HashMap<&str, &Named> = clusters
             .iter()
             .map(|c| (c.cluster.name.as_str(), c))
@@ -329,6 +338,7 @@ impl Checker<'_> {
             let problem = |message: String| {
                 Problem::error("plan::remote-of", message).label(*span, "named here")
             };
+            let ambient = mesh.is_some_and(|m| m.data_plane == DataPlane::Ambient);
             let problem = match by_name
                 .get(primary.as_str())
                 .map(|p| (p.cluster.span, &p.remote_of))
@@ -352,9 +362,29 @@ impl Checker<'_> {
                 Some((other, Some(_))) => problem(format!("`{primary}` is a remote itself"))
                     .label(other, "a remote")
                     .help("name a primary cluster"),
+                // Istio documents ambient for primaries alone (facts §4.6).
+                Some(_) if ambient => problem("an ambient mesh has primaries only".to_owned())
+                    .help("take `remote-of` away, or write data-plane \"sidecar\""),
                 Some(_) => continue,
             };
             self.problem(problem);
         }
+    }
+}
+
+/// Which clusters need an east-west gateway (facts §4.2, §4.3): all where pods of one network cannot reach
+/// those of another, and a primary whose remotes' workloads reach its istiod through it.
+/// Before 1.9 the ingress gateway served, by `meshExpansion` (facts §3.4).
+fn gateways(clusters: &mut [Cluster], mesh: &mut Mesh) {
+    let dedicated = mesh.istio_version >= IstioVersion { major: 1, minor: 9 };
+    let primaries: HashSet<String> = clusters
+        .iter()
+        .filter_map(|c| c.remote_of.clone())
+        .collect();
+    let first = clusters.first().map(|c| c.network.clone());
+    mesh.several_networks = clusters.iter().any(|c| Some(&c.network) != first.as_ref());
+    for cluster in clusters {
+        cluster.has_remotes = primaries.contains(&cluster.name);
+        cluster.gateway = dedicated && (mesh.several_networks || cluster.has_remotes);
     }
 }

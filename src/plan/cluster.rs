@@ -37,6 +37,8 @@ impl Checker<'_> {
         });
         let words = [
             once("context"),
+            once("kubeconfig"),
+            once("api-server"),
             once("network"),
             once("remote-of"),
             once("discovery-address"),
@@ -51,6 +53,9 @@ impl Checker<'_> {
         );
         let one = |name: &str| fields.get(name).and_then(|n| n.first()).copied();
         let (context, context_var) = one("context").map(|n| self.context(n)).unwrap_or_default();
+        let kubeconfig = one("kubeconfig").and_then(|n| self.path(n));
+        let api_server =
+            one("api-server").and_then(|n| self.word(n, "plan::api-server", value::api_server));
         let label = |t: &str| value::label_value(t).map(|()| t.to_owned());
         let network = one("network").and_then(|n| self.word(n, "plan::network", label));
         let remote_of = one("remote-of").and_then(|n| self.text(n));
@@ -77,9 +82,13 @@ impl Checker<'_> {
             ca,
             context,
             context_var,
+            kubeconfig: kubeconfig.map(|k| k.value),
+            api_server: api_server.map(|a| a.value),
             network: network.map(|n| n.value),
             remote_of: remote_of.as_ref().map(|r| r.value.clone()),
             discovery_address: address.map(|a| a.value),
+            gateway: false,
+            has_remotes: false,
             overrides,
             span: name.span,
         };

@@ -22,6 +22,9 @@ use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 
 use model::Plan;
 use problem::{Problem, Problems, Severity, Sources};
+pub(crate) use value::{
+    cluster_name, is_loopback, istio_version, label_value, shown, trust_domain,
+};
 
 /// The largest plan, include or values file: 16 MiB. The parser would take minutes for more.
 pub const MAX_BYTES: u64 = 16 * 1024 * 1024;

@@ -40,10 +40,23 @@ pub struct Mesh {
     pub namespace: String,
     /// SPIFFE trust domain; `None` where the plan leaves Istio's default, `cluster.local`.
     pub trust_domain: Option<String>,
+    /// What carries the workloads' traffic.
+    pub data_plane: DataPlane,
+    /// Pods of some clusters reach those of others through gateways only.
+    pub several_networks: bool,
     /// Changes to every cluster's `install.yaml`, in plan order.
     pub overrides: Vec<Override>,
     /// The `mesh` node's name argument.
     pub span: Span,
+}
+
+/// What carries the workloads' traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataPlane {
+    /// A proxy beside each workload.
+    Sidecar,
+    /// One ztunnel per node, which the CNI plugin sends traffic to.
+    Ambient,
 }
 
 /// An Istio release line, such as 1.30.
@@ -210,12 +223,20 @@ pub struct Cluster {
     pub context: Option<String>,
     /// The variable that `context` reads, for the remedy when it is unset.
     pub context_var: Option<String>,
+    /// Absolute path of the kubeconfig that knows the context; `None` for the user's own.
+    pub kubeconfig: Option<Utf8PathBuf>,
+    /// Where the other clusters reach its API server, if not as the kubeconfig has it.
+    pub api_server: Option<String>,
     /// Istio network; `None` where the plan names none.
     pub network: Option<String>,
     /// Its primary; `None` for a primary.
     pub remote_of: Option<String>,
-    /// For a remote: the address of its primary's east-west gateway.
+    /// For a remote: the address of its primary's east-west gateway, if not as its Service has it.
     pub discovery_address: Option<String>,
+    /// It has an east-west gateway: its mesh has several networks, or it is the primary of a remote.
+    pub gateway: bool,
+    /// It is the primary of a remote.
+    pub has_remotes: bool,
     /// Changes to its `install.yaml`, after the mesh's.
     pub overrides: Vec<Override>,
     /// The cluster's name in the plan.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use super::model::{IstioVersion, KeyAlgorithm, Validity};
+use super::model::{DataPlane, IstioVersion, KeyAlgorithm, Validity};
 
 /// What is wrong with a word, and what to write.
 pub type Wrong = (String, String);
@@ -256,6 +256,49 @@ pub fn address(text: &str) -> Result<String, Wrong> {
     } else {
         let help = "write an IP address or a host's name".to_owned();
         Err((format!("{} is no address", quoted(text)), help))
+    }
+}
+
+/// Where other clusters reach an API server. One of this machine's own means another server there, or none
+/// (istio#58047).
+pub fn api_server(text: &str) -> Result<String, Wrong> {
+    let host = text.strip_prefix("https://").unwrap_or_default();
+    let host = host.split('/').next().unwrap_or_default();
+    let name = match host.strip_prefix('[').and_then(|h| h.split_once(']')) {
+        Some((name, _)) => name,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    if address(name).is_err() {
+        let help = "write its URL, such as \"https://api.east.example:6443\"".to_owned();
+        Err((format!("{} is no API server", quoted(text)), help))
+    } else if is_loopback(name) {
+        let help = "write an address that the other clusters reach".to_owned();
+        Err((
+            format!("{} is another machine to every other cluster", quoted(text)),
+            help,
+        ))
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// True for a host that means the asking machine itself.
+pub fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
+}
+
+/// What carries the workloads' traffic.
+pub fn data_plane(text: &str) -> Result<DataPlane, Wrong> {
+    match text {
+        "sidecar" => Ok(DataPlane::Sidecar),
+        "ambient" => Ok(DataPlane::Ambient),
+        _ => Err((
+            format!("{} is no data plane", quoted(text)),
+            "write \"sidecar\" or \"ambient\"".to_owned(),
+        )),
     }
 }
 
