@@ -56,14 +56,8 @@ fn node_line(node: &Node) -> String {
         Kind::Task => "shape=box, peripheries=2, fillcolor=\"#e6f6e6\"",
         Kind::Target => "shape=ellipse, style=\"dashed\"",
     };
-    let state = match node.state {
-        State::Unknown => "",
-        State::Current => ", color=\"#1a7f37\"",
-        State::Stale => ", color=\"#bf8700\", penwidth=2",
-        State::Refused => ", color=\"#cf222e\", penwidth=3",
-        State::Undone => ", color=\"#8c959f\", fontcolor=\"#6e7781\"",
-    };
-    let word = node.state.word().filter(|_| node.state != State::Current);
+    let state = stroke(node.state);
+    let word = node.state.call();
     let text = word.map_or(node.label.clone(), |word| format!("{}\n{word}", node.label));
     let note = if node.note.is_empty() {
         &node.id
@@ -78,9 +72,20 @@ fn node_line(node: &Node) -> String {
     )
 }
 
+/// The outline of a state, after other attributes.
+pub(super) fn stroke(state: State) -> &'static str {
+    match state {
+        State::Unknown => "",
+        State::Current => ", color=\"#1a7f37\"",
+        State::Stale => ", color=\"#bf8700\", penwidth=2",
+        State::Refused => ", color=\"#cf222e\", penwidth=3",
+        State::Undone => ", color=\"#8c959f\", fontcolor=\"#6e7781\"",
+    }
+}
+
 /// An identifier. In one, only the quote has an escape, but a backslash before the closing quote would
 /// be read as one: doubled, backslashes stay apart (graphviz keeps both).
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!(
         "\"{}\"",
         printable(text).replace('\\', "\\\\").replace('"', "\\\"")
@@ -88,7 +93,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A text to be shown: graphviz reads escapes and HTML's entities in it.
-fn label(text: &str) -> String {
+pub(super) fn label(text: &str) -> String {
     let text = printable(text)
         .replace('\\', "\\\\")
         .replace('"', "\\\"")

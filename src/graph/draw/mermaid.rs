@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Drawing, Kind, Node, Slugs, State, printable};
+use super::{Drawing, Kind, Node, Slugs, printable};
 
 /// Colours of kinds and states, for mermaid's light and dark themes alike.
 const CLASSES: &str = "    classDef key fill:#fff3d6,stroke:#9a6700,color:#1f2328
@@ -50,7 +50,7 @@ pub(super) fn draw(drawing: &Drawing) -> String {
     for (node, id) in drawing.nodes.iter().zip(&ids) {
         let kind =
             matches!(node.kind, Kind::Key | Kind::Task | Kind::Target).then(|| node.kind.word());
-        for class in kind.into_iter().chain(call_for(node.state)) {
+        for class in kind.into_iter().chain(node.state.call()) {
             let _ = writeln!(out, "    class {id} {class}");
         }
     }
@@ -65,20 +65,17 @@ fn shape(node: &Node, id: &str) -> String {
         Kind::Task => ("[[", "]]"),
         Kind::Target => (">", "]"),
     };
-    let word = call_for(node.state)
+    let word = node
+        .state
+        .call()
         .map(|word| format!("<br/>{word}"))
         .unwrap_or_default();
     format!("{id}{open}\"{}{word}\"{close}", escaped(&node.label))
 }
 
-/// The word of a state that asks for something.
-fn call_for(state: State) -> Option<&'static str> {
-    state.word().filter(|_| state != State::Current)
-}
-
 /// A text within quotes. Everything that mermaid, its Markdown or HTML could read is written as a
 /// character's number; a colon too, since a `:` followed by `#…;` is taken for a style.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in printable(text).trim().chars() {
         match c {
@@ -98,7 +95,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// A YAML string; JSON's form is one.
-fn yaml(text: &str) -> String {
+pub(super) fn yaml(text: &str) -> String {
     serde_json::Value::String(printable(text)).to_string()
 }
 

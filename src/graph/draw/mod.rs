@@ -5,7 +5,9 @@ mod dot;
 mod json;
 mod layout;
 mod mermaid;
+pub mod mesh;
 mod order;
+mod page;
 mod place;
 mod svg;
 #[cfg(test)]
@@ -132,6 +134,11 @@ impl State {
             State::Refused => Some("refused"),
             State::Undone => Some("undone"),
         }
+    }
+
+    /// The word of a state that asks for something.
+    fn call(self) -> Option<&'static str> {
+        self.word().filter(|_| self != State::Current)
     }
 }
 
