@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Site,
+    fleet::Fleet,
     freshness::{self, Judged},
     lane,
     log::Facts,
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     action::{
         self, Bytes, Trust,
+        cluster::Allowed,
         pki::{self, Digest},
     },
     graph::{Action, FileId, TaskId},
@@ -41,6 +43,11 @@ pub(super) struct Shared {
     /// Files made in this run and not published yet.
     pub(super) made: Mutex<HashMap<FileId, Bytes>>,
     pub(super) judged: HashMap<TaskId, Judged>,
+    pub(super) fleet: Fleet,
+    /// What may be replaced in a cluster.
+    pub(super) allowed: Allowed,
+    /// Cluster steps at once.
+    pub(super) cluster_jobs: usize,
 }
 
 /// A built-in file, made and staged.
@@ -59,11 +66,21 @@ pub(super) enum Done {
     Step(StepDone),
 }
 
-/// A task's end.
+/// Something about a task.
 pub(super) struct Message {
     pub(super) task: TaskId,
-    pub(super) took: Duration,
-    pub(super) result: Result<Done, Failure>,
+    pub(super) news: News,
+}
+
+/// What a worker tells.
+pub(super) enum News {
+    /// It waits for this.
+    Waits(String),
+    /// It ended.
+    Ended {
+        took: Duration,
+        result: Result<Done, Failure>,
+    },
 }
 
 /// Why a task failed.
@@ -155,21 +172,23 @@ fn work(shared: &Shared, results: &Sender<Message>, queue: &Mutex<Receiver<(Task
         let Ok((task, began_at)) = next else { return };
         let start = Instant::now();
         let result = match shared.site.graph.task(task).action {
-            Action::Step(cluster, step) => steps::run(shared, task, cluster, step).map(Done::Step),
+            Action::Step(..) => {
+                let mut waits = |on| {
+                    let news = News::Waits(on);
+                    // Whoever listens no more has ended the run.
+                    let _ = results.send(Message { task, news });
+                };
+                steps::run(shared, task, &mut waits).map(Done::Step)
+            }
             Action::Command(_) => command(shared, task).map(|output| Done::Command {
                 output,
                 started: began_at,
             }),
             _ => file(shared, task).map(Done::File).map_err(Failure::from),
         };
-        if results
-            .send(Message {
-                task,
-                took: start.elapsed(),
-                result,
-            })
-            .is_err()
-        {
+        let took = start.elapsed();
+        let news = News::Ended { took, result };
+        if results.send(Message { task, news }).is_err() {
             return;
         }
     }

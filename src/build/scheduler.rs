@@ -54,7 +54,7 @@ pub struct Scheduler {
     running: [usize; 2],
     limits: [usize; 2],
     open: usize,
-    stopped: bool,
+    stopped: [bool; 2],
 }
 
 impl Scheduler {
@@ -104,7 +104,7 @@ impl Scheduler {
             running: [0; 2],
             limits,
             open,
-            stopped: false,
+            stopped: [false; 2],
         };
         for &id in order {
             if scheduler.entries[&id].missing == 0 {
@@ -136,11 +136,9 @@ impl Scheduler {
 
     /// The next task to start, marked as running; `None` where nothing may start now.
     pub fn start(&mut self) -> Option<TaskId> {
-        if self.stopped {
-            return None;
-        }
-        let lane =
-            (0..2).find(|l| self.running[*l] < self.limits[*l] && !self.ready[*l].is_empty())?;
+        let lane = (0..2).find(|l| {
+            !self.stopped[*l] && self.running[*l] < self.limits[*l] && !self.ready[*l].is_empty()
+        })?;
         let id = self.ready[lane].pop_front()?;
         self.set(id, State::Running);
         Some(id)
@@ -194,7 +192,12 @@ impl Scheduler {
 
     /// Starts nothing more.
     pub fn stop(&mut self) {
-        self.stopped = true;
+        self.stopped = [true; 2];
+    }
+
+    /// Starts nothing more in clusters; files are built all the same.
+    pub fn stop_clusters(&mut self) {
+        self.stopped[Lane::Cluster as usize] = true;
     }
 
     /// Tasks running now.
@@ -204,7 +207,7 @@ impl Scheduler {
 
     /// True where nothing runs and nothing more will start.
     pub fn is_over(&self) -> bool {
-        self.running() == 0 && (self.stopped || self.open == 0)
+        self.running() == 0 && (0..2).all(|l| self.stopped[l] || self.ready[l].is_empty())
     }
 
     /// What a task is in; `None` for one that was not in the run.

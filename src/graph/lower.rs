@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use indexmap::IndexMap;
 
 use super::{Action, FileId, Graph, Owner, Step, Task, TaskId, Undone};
 use crate::plan::{
@@ -15,8 +16,12 @@ use crate::plan::{
 /// # Errors
 /// All problems of names, producers, needs and cycles, each with the places that make it.
 pub fn lower(plan: &Plan) -> Result<Graph, Problems> {
+    let clusters = plan.clusters.iter().enumerate();
     let mut work = Lowering {
         plan,
+        places: clusters
+            .map(|(place, c)| (c.name.as_str(), place))
+            .collect(),
         graph: Graph::default(),
         problems: Vec::new(),
     };
@@ -43,6 +48,8 @@ pub fn lower(plan: &Plan) -> Result<Graph, Problems> {
 
 struct Lowering<'a> {
     plan: &'a Plan,
+    /// Places of clusters in the plan, by name.
+    places: HashMap<&'a str, usize>,
     graph: Graph,
     problems: Vec<Problem>,
 }
@@ -55,6 +62,26 @@ struct Root {
     /// Chain files of a CA brought along.
     chain: Vec<FileId>,
     tasks: Vec<TaskId>,
+}
+
+/// Steps of one cluster.
+struct Steps {
+    cluster: usize,
+    undone: Option<Undone>,
+    tasks: IndexMap<Step, TaskId>,
+}
+
+fn step_name(plan: &Plan, cluster: &str, step: Step) -> String {
+    let word = match step {
+        Step::Namespace => "namespace",
+        Step::Secret => "secret",
+        Step::Install => "install",
+        Step::Gateway => "gateway",
+        Step::Ready => "ready",
+        Step::Synced => "synced",
+        Step::Reads(other) => return format!("{cluster}-reads-{}", plan.clusters[other].name),
+    };
+    format!("{cluster}-{word}")
 }
 
 impl Lowering<'_> {
@@ -80,9 +107,11 @@ impl Lowering<'_> {
             RootCa::Given(given) => self.given_root(given),
         };
         self.graph.alias("root-ca".to_owned(), root.tasks.clone());
-        for (index, cluster) in plan.clusters.iter().enumerate() {
-            self.cluster(index, cluster, &root);
-        }
+        let clusters = plan.clusters.iter().enumerate();
+        let mut steps: Vec<_> = clusters
+            .map(|(index, cluster)| self.cluster(index, cluster, &root))
+            .collect();
+        self.meet(&mut steps);
     }
 
     fn made_root(&mut self, span: Span) -> Root {
@@ -118,7 +147,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn cluster(&mut self, index: usize, cluster: &Cluster, root: &Root) {
+    fn cluster(&mut self, index: usize, cluster: &Cluster, root: &Root) -> Steps {
         let span = cluster.span;
         let name = cluster.name.as_str();
         let file = |work: &mut Self, base: &str| work.built(&format!("{name}/{base}"), span);
@@ -143,12 +172,6 @@ impl Lowering<'_> {
             self.file_task(Action::RootCopy(index), vec![root.cert], copy, span),
         ];
         let manifest = self.file_task(Action::Install(index), vec![], install, span);
-        let no_address = (cluster.remote_of.as_ref()).filter(|_| cluster.discovery_address.is_none()).map(|primary| Undone {
-            why: format!("{name} is a remote of {primary}, and the address of {primary}'s east-west gateway is not known"),
-            how: format!("write `discovery-address \"ADDRESS\"` in cluster \"{name}\""),
-        });
-        self.graph.tasks[manifest.index()].undone = no_address.clone();
-
         let no_context = cluster.context.is_none().then(|| Undone {
             why: "no context".to_owned(),
             how: match &cluster.context_var {
@@ -156,31 +179,20 @@ impl Lowering<'_> {
                 None => format!("write `context \"CONTEXT\"` in cluster \"{name}\""),
             },
         });
+        let mut steps = Steps {
+            cluster: index,
+            undone: no_context.or_else(|| self.no_address(cluster)),
+            tasks: IndexMap::new(),
+        };
+        let namespace = self.step(&mut steps, Step::Namespace, vec![], vec![]);
         let bundle = vec![cert, key, chain, copy];
-        let namespace_after = cacerts.iter().copied().chain([manifest]).collect();
-        let namespace = self.step(
-            index,
-            Step::Namespace,
-            vec![],
-            namespace_after,
-            no_context.clone(),
-        );
-        let secret = self.step(
-            index,
-            Step::Secret,
-            bundle.clone(),
-            vec![namespace],
-            no_context.clone(),
-        );
-        let no_install = no_context.or(no_address);
-        let installed = self.step(
-            index,
-            Step::Install,
-            vec![install],
-            vec![secret],
-            no_install.clone(),
-        );
-        let ready = self.step(index, Step::Ready, vec![copy], vec![installed], no_install);
+        let secret = self.step(&mut steps, Step::Secret, bundle, vec![namespace]);
+        let installed = self.step(&mut steps, Step::Install, vec![install], vec![secret]);
+        let last = match cluster.gateway {
+            true => self.step(&mut steps, Step::Gateway, vec![], vec![installed]),
+            false => installed,
+        };
+        self.step(&mut steps, Step::Ready, vec![copy], vec![last]);
 
         let what = format!("a target of cluster \"{name}\"");
         for suffix in ["-cacerts", "-cacerts-k8s", "-cacerts-selfSigned"] {
@@ -191,38 +203,110 @@ impl Lowering<'_> {
         self.graph.claim(name, &what, span, &mut self.problems);
         let all = cacerts
             .into_iter()
-            .chain([manifest, namespace, secret, installed, ready])
+            .chain([manifest])
+            .chain(steps.tasks.values().copied())
             .collect();
         self.graph.alias(name.to_owned(), all);
+        steps
+    }
+
+    /// A remote's istiod is its primary's, which must be within reach.
+    fn no_address(&self, cluster: &Cluster) -> Option<Undone> {
+        let primary = cluster.remote_of.as_ref()?;
+        let of = &self.plan.clusters[*self.places.get(primary.as_str())?];
+        let known = cluster.discovery_address.is_some() || of.context.is_some();
+        (!known).then(|| Undone {
+            why: format!("{} is a remote of {primary}, and the address of {primary}'s east-west gateway is not known", cluster.name),
+            how: format!("give {primary} a context, or write `discovery-address \"ADDRESS\"` in cluster \"{}\"", cluster.name),
+        })
+    }
+
+    /// What one cluster's istiod needs of another (facts §4.9): every primary reads every other cluster, and
+    /// a remote is installed when its primary reads it and has an address.
+    fn meet(&mut self, all: &mut [Steps]) {
+        let clusters = &self.plan.clusters;
+        let in_reach: Vec<usize> = (0..clusters.len())
+            .filter(|c| clusters[*c].context.is_some())
+            .collect();
+        let primaries = in_reach
+            .iter()
+            .copied()
+            .filter(|c| clusters[*c].remote_of.is_none());
+        for reader in primaries {
+            let mut reads = Vec::new();
+            for &other in in_reach.iter().filter(|c| **c != reader) {
+                // The reader's account comes with an install, or with the secret itself.
+                let step = if clusters[other].remote_of.is_some() {
+                    Step::Namespace
+                } else {
+                    Step::Install
+                };
+                let after = vec![all[other].tasks[&step], all[reader].tasks[&Step::Install]];
+                reads.push(self.step(&mut all[reader], Step::Reads(other), vec![], after));
+            }
+            if reads.is_empty() {
+                continue;
+            }
+            let after = reads
+                .iter()
+                .copied()
+                .chain([all[reader].tasks[&Step::Ready]])
+                .collect();
+            let synced = self.step(&mut all[reader], Step::Synced, vec![], after);
+            let name = &clusters[reader].name;
+            if let Some(target) = self.graph.targets.get_mut(name) {
+                target.extend(reads.into_iter().chain([synced]));
+            }
+        }
+        for (place, cluster) in clusters.iter().enumerate() {
+            let primary = cluster
+                .remote_of
+                .as_deref()
+                .and_then(|p| self.places.get(p));
+            let Some(&primary) = primary else { continue };
+            let needed = [
+                all[primary].tasks.get(&Step::Reads(place)),
+                all[primary]
+                    .tasks
+                    .get(&Step::Gateway)
+                    .filter(|_| cluster.discovery_address.is_none()),
+            ];
+            let needed: Vec<_> = needed.into_iter().flatten().copied().collect();
+            let install = all[place].tasks[&Step::Install];
+            self.graph.tasks[install.index()].after.extend(needed);
+        }
     }
 
     fn step(
         &mut self,
-        cluster: usize,
+        steps: &mut Steps,
         step: Step,
         inputs: Vec<FileId>,
         after: Vec<TaskId>,
-        undone: Option<Undone>,
     ) -> TaskId {
-        let Cluster { name, span, .. } = &self.plan.clusters[cluster];
-        let task = format!("{name}-{}", step.name());
-        self.graph.claim(
-            &task,
-            &format!("a target of cluster \"{name}\""),
-            *span,
-            &mut self.problems,
+        let Cluster { name, span, .. } = &self.plan.clusters[steps.cluster];
+        let name = step_name(self.plan, name, step);
+        let what = format!(
+            "a target of cluster \"{}\"",
+            self.plan.clusters[steps.cluster].name
         );
+        self.graph.claim(&name, &what, *span, &mut self.problems);
+        // Without an address a remote can still be prepared.
+        let prepares = matches!(step, Step::Namespace | Step::Secret);
+        let no_context = self.plan.clusters[steps.cluster].context.is_none();
         let task = Task {
-            name: task,
-            action: Action::Step(cluster, step),
+            name,
+            action: Action::Step(steps.cluster, step),
             inputs,
             outputs: vec![],
             after,
             origin: *span,
             edges: vec![],
-            undone,
+            undone: steps.undone.clone().filter(|_| no_context || !prepares),
         };
-        self.graph.add(task, &mut self.problems)
+        let id = self.graph.add(task, &mut self.problems);
+        steps.tasks.insert(step, id);
+        id
     }
 
     /// A file below the work directory; its name is claimed, for nothing else may be called so.
@@ -401,7 +485,7 @@ impl Lowering<'_> {
 
 impl Plan {
     /// Where the plan speaks of its root CA, if it does.
-    fn root_span(&self) -> Option<Span> {
+    pub(super) fn root_span(&self) -> Option<Span> {
         match &self.root {
             RootCa::Made(spec) => (spec.span != Span::default()).then_some(spec.span),
             RootCa::Given(given) => Some(given.cert_span),

@@ -4,6 +4,7 @@
 
 pub mod draw;
 mod lower;
+mod mesh;
 mod purpose;
 mod task;
 mod view;
@@ -14,6 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use indexmap::IndexMap;
 
 pub use lower::lower;
+pub use mesh::{cluster_states, mesh};
 pub use purpose::{purpose, target_purpose};
 pub use task::{Action, File, FileId, Owner, Step, Task, TaskId, Undone};
 pub use view::drawing;

@@ -37,8 +37,23 @@ pub fn purpose(plan: &Plan, task: &Task) -> String {
             format!("secret cacerts in {}, from the four CA files", name(c))
         }
         Action::Step(c, Step::Install) => format!("Istio in {}, from install.yaml", name(c)),
+        Action::Step(c, Step::Gateway) => format!(
+            "east-west gateway of {}: what it exposes, and its address",
+            name(c)
+        ),
+        Action::Step(c, Step::Ready) if plan.clusters[c].remote_of.is_some() => {
+            format!("proof that {} is served by its primary", name(c))
+        }
         Action::Step(c, Step::Ready) => {
             format!("proof that {}'s istiod runs with this root", name(c))
+        }
+        Action::Step(c, Step::Reads(other)) => format!(
+            "remote secret in {}, with which its istiod reads {}",
+            name(c),
+            name(other)
+        ),
+        Action::Step(c, Step::Synced) => {
+            format!("proof that {}'s istiod reads all clusters", name(c))
         }
         Action::Command(t) => format!("runs `{}`", plan.tasks[t].run.join(" ")),
     }

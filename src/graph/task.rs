@@ -111,23 +111,14 @@ pub enum Step {
     Secret,
     /// `istioctl install`.
     Install,
+    /// The east-west gateway: what it exposes, and its address.
+    Gateway,
     /// istiod runs and serves this root.
     Ready,
-}
-
-impl Step {
-    /// Every step in its order.
-    pub const ALL: [Step; 4] = [Step::Namespace, Step::Secret, Step::Install, Step::Ready];
-
-    /// Its word in target names.
-    pub fn name(self) -> &'static str {
-        match self {
-            Step::Namespace => "namespace",
-            Step::Secret => "secret",
-            Step::Install => "install",
-            Step::Ready => "ready",
-        }
-    }
+    /// Its istiod is given access to the cluster at this place of the plan: a remote secret.
+    Reads(usize),
+    /// Its istiod reads every cluster that it has a remote secret of.
+    Synced,
 }
 
 impl Action {

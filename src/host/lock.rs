@@ -69,6 +69,32 @@ fn start_time(pid: u32) -> Option<u64> {
     }
 }
 
+/// This process, in words that hold beyond this machine: its host's name and process id for people, and what
+/// tells it from any other process anywhere (boot, process namespace, start time).
+pub fn holder() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let pid = std::process::id();
+    let started = start_time(pid).unwrap_or(0);
+    format!("{}, process {pid} ({}:{started})", name.trim(), kernel())
+}
+
+/// True where a [`holder`] was a process of this very machine and has ended.
+pub fn has_ended(holder: &str) -> bool {
+    let parts = || {
+        let (words, rest) = holder.strip_suffix(')')?.rsplit_once(" (")?;
+        let (kernel_of, started) = rest.rsplit_once(':')?;
+        let pid: u32 = words.rsplit_once(' ')?.1.parse().ok()?;
+        Some((kernel_of.to_owned(), pid, started.parse::<u64>().ok()?))
+    };
+    parts().is_some_and(|(of, pid, started)| of == kernel() && start_time(pid) != Some(started))
+}
+
+fn kernel() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{}:{}", boot.trim(), namespace.display())
+}
+
 impl Lock {
     /// Takes the lock at `path`, for this process that is doing `doing`.
     ///

@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use crate::action::cluster::Pod;
+
 /// Name and version of the event stream; a field may be added within a version, never changed.
 pub const SCHEMA: &str = "meshplan.events/1";
 
@@ -64,6 +66,20 @@ pub enum Event {
     TaskMade {
         /// As in [`Event::Verdict`].
         task: String,
+    },
+    /// A cluster step waits for something that takes time.
+    TaskWaits {
+        /// As in [`Event::Verdict`].
+        task: String,
+        /// What it waits for.
+        on: String,
+    },
+    /// Pods of Istio's namespace in a cluster that was changed.
+    Pods {
+        /// The cluster.
+        cluster: String,
+        /// Its pods, as `kubectl get pods` shows them.
+        pods: Vec<Pod>,
     },
     /// A child of a `task` node, or of a cluster step, wrote something.
     Output {

@@ -7,8 +7,10 @@ use super::{
     Options, Verbosity,
     event::{Event, Summary, Verdict, Why},
     summary::sentence,
-    text::{Ink, Paint, block, clean, clean_line, count, hang, length, names},
+    text::{Ink, Paint, block, clean, clean_line, columns, count, hang, length, names},
 };
+
+use crate::action::cluster::Pod;
 
 /// So many failures are named again at the end.
 const FAILURES: usize = 20;
@@ -37,6 +39,8 @@ pub(super) struct Human {
     failures: Vec<String>,
     refusals: Vec<String>,
     undone: String,
+    /// Rows of the table of pods.
+    pods: Vec<[String; 6]>,
 }
 
 impl Human {
@@ -54,6 +58,7 @@ impl Human {
             failures: Vec::new(),
             refusals: Vec::new(),
             undone: String::new(),
+            pods: Vec::new(),
         }
     }
 
@@ -93,6 +98,14 @@ impl Human {
                 )
             }
             Event::TaskMade { .. } => Lines::default(),
+            Event::TaskWaits { task, on } => {
+                let text = format!("{}: waiting for {}\n", clean_line(task), clean_line(on));
+                self.talk_if(self.each && self.is(Verbosity::Normal), text)
+            }
+            Event::Pods { cluster, pods } => {
+                self.pods.extend(pods.iter().map(|pod| row(cluster, pod)));
+                Lines::default()
+            }
             Event::Output { task, text } => {
                 let text = format!(
                     "{}\n{}",
@@ -317,6 +330,9 @@ impl Human {
         } = *summary;
         let well = exit_code == 0;
         let mut talk = String::new();
+        if self.is(Verbosity::Normal) {
+            talk.push_str(&table(&self.pods));
+        }
         // Who had nothing to do has read the notes before.
         let idle = well && ran == 0 && !dry_run;
         if !self.undone.is_empty()
@@ -350,6 +366,50 @@ impl Human {
         }
         self.talk_if(true, talk)
     }
+}
+
+/// Columns of the table of pods, as `kubectl get pods` has them, with the cluster before.
+const PODS: [&str; 6] = ["CLUSTER", "NAME", "READY", "STATUS", "RESTARTS", "AGE"];
+
+fn row(cluster: &str, pod: &Pod) -> [String; 6] {
+    let text = |t: &str| clean_line(t).into_owned();
+    let age = match pod.age {
+        s if s < 120 => format!("{s}s"),
+        s if s < 7200 => format!("{}m", s / 60),
+        s if s < 172_800 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86_400),
+    };
+    let restarts = pod.restarts.to_string();
+    [
+        text(cluster),
+        text(&pod.name),
+        text(&pod.ready),
+        text(&pod.status),
+        restarts,
+        age,
+    ]
+}
+
+fn table(rows: &[[String; 6]]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = PODS.map(str::to_owned);
+    let all: Vec<_> = std::iter::once(&head).chain(rows).collect();
+    let mut widths = [0; 6];
+    for row in &all {
+        for (width, cell) in widths.iter_mut().zip(*row) {
+            *width = columns(cell).max(*width);
+        }
+    }
+    let line = |row: &&[String; 6]| {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - columns(cell) + 3)));
+        format!("{}\n", cells.collect::<String>().trim_end())
+    };
+    all.iter().map(line).collect()
 }
 
 #[cfg(test)]

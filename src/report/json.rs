@@ -114,10 +114,12 @@ mod tests {
             Event::Problems { .. } => 9,
             Event::Error { .. } => 10,
             Event::TaskMade { .. } => 11,
-            Event::RunFinished(_) => 12,
+            Event::TaskWaits { .. } => 12,
+            Event::Pods { .. } => 13,
+            Event::RunFinished(_) => 14,
         };
         let places: Vec<_> = testing::one_of_each("").iter().map(place).collect();
-        assert_eq!(places, (0..13).collect::<Vec<_>>());
+        assert_eq!(places, (0..15).collect::<Vec<_>>());
     }
 
     #[test]

@@ -169,6 +169,13 @@ impl View {
                     },
                 );
             }
+            // From here on its clock tells how long it has waited.
+            Event::TaskWaits { task, on } => {
+                if let Some(running) = self.running.get_mut(task) {
+                    running.doing = format!("wait for {on}");
+                    running.since = Instant::now();
+                }
+            }
             Event::TaskMade { task } => {
                 self.running.shift_remove(task);
             }

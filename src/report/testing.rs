@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::event::{Event, Summary, Verdict, Why};
+use crate::action::cluster::Pod;
 
 /// A stream that can be read while somebody else writes to it.
 #[derive(Clone, Default)]
@@ -154,6 +155,20 @@ pub(super) fn one_of_each(tail: &str) -> Vec<Event> {
         },
         Event::TaskMade {
             task: text("cluster1/ca-cert.pem"),
+        },
+        Event::TaskWaits {
+            task: text("cluster1-gateway"),
+            on: text("an address for Service istio-eastwestgateway of cluster cluster1"),
+        },
+        Event::Pods {
+            cluster: text("cluster1"),
+            pods: vec![Pod {
+                name: text("istiod-6c7d8b9f4-x2v5k"),
+                ready: text("1/1"),
+                status: text("Running"),
+                restarts: 0,
+                age: 42,
+            }],
         },
         Event::RunFinished(Summary {
             ran: 1,

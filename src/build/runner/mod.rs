@@ -4,29 +4,34 @@
 mod group;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{
         Arc, Mutex,
         mpsc::{self, Receiver},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use super::{
     Request, Site, Teller,
-    crew::{Crew, Done, Failure, Message, Product, Shared},
+    crew::{Crew, Done, Failure, Message, News, Product, Shared},
+    fleet::Fleet,
     freshness::{Judged, Judgement},
     lane,
     log::{FileRecord, Log, TaskRecord},
     publish::Publisher,
     recipe::Recipe,
-    scheduler::Scheduler,
+    scheduler::{Lane, Scheduler},
     steps,
 };
 use crate::{
-    action::Trust,
-    graph::{Action, TaskId},
-    host::lock::Lock,
+    action::{
+        Trust,
+        cluster::{self, Target},
+    },
+    graph::{Action, Step, TaskId},
+    host::{lock::Lock, process},
     report::event::{Event, Summary, Verdict},
 };
 
@@ -80,6 +85,7 @@ pub struct Runner {
     broken: HashSet<TaskId>,
     summary: Summary,
     changed: bool,
+    changed_clusters: BTreeSet<usize>,
     undone: Vec<Event>,
 }
 
@@ -115,6 +121,14 @@ impl Runner {
             .filter(|_| !remade)
             .map(Trust::given)
             .unwrap_or_default();
+        let steps = order.iter().filter(|id| stale(id)).filter_map(|id| {
+            match site.graph.task(*id).action {
+                Action::Step(cluster, _) => Some(cluster),
+                _ => None,
+            }
+        });
+        let places: BTreeSet<usize> = steps.collect();
+        let places = places.into_iter().collect();
         let shared = Shared {
             site: site.clone(),
             lock,
@@ -122,6 +136,9 @@ impl Runner {
             trust,
             made: Mutex::default(),
             judged: tasks,
+            fleet: Fleet::new(site, places, request.keep_going, request.other_cluster),
+            allowed: request.allowed,
+            cluster_jobs: request.cluster_jobs,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -136,6 +153,7 @@ impl Runner {
             broken: HashSet::new(),
             summary: Summary::default(),
             changed: false,
+            changed_clusters: BTreeSet::new(),
             undone,
         })
     }
@@ -312,16 +330,62 @@ impl Runner {
             if scheduler.is_over() || (interrupt.is_set() && !crew.has_children()) {
                 break;
             }
-            if let Some(message) = self.receive(&inbox) {
-                crew.ended(message.task);
-                self.receive_one(message, &mut scheduler, teller);
+            if let Some(Message { task, news }) = self.receive(&inbox) {
+                match news {
+                    News::Waits(on) => {
+                        let task = self.name(task).to_owned();
+                        teller.tell(Event::TaskWaits { task, on });
+                    }
+                    News::Ended { took, result } => {
+                        crew.ended(task);
+                        self.receive_one(task, took, result, &mut scheduler, teller);
+                    }
+                }
             }
             if self.is_group() {
                 self.publish(&mut scheduler, teller);
             }
         }
         self.publish(&mut scheduler, teller);
+        self.show_pods(teller);
+        self.shared.fleet.give_back(&self.shared.site);
         self.summary.not_started = scheduler.not_started() + scheduler.running();
+    }
+
+    /// Pods of the clusters that were changed, as the last look that people take after an install.
+    fn show_pods(&self, teller: &mut Teller) {
+        let Site {
+            plan,
+            tools,
+            clock,
+            interrupt,
+            ..
+        } = &self.shared.site;
+        let targets: Vec<_> = self
+            .changed_clusters
+            .iter()
+            .filter_map(|c| Target::new(plan, *c, self.shared.allowed))
+            .collect();
+        let ask = |target: &Target<'_>| {
+            process::run(&cluster::pods(target, tools), interrupt, &mut |_| {})
+        };
+        for group in targets.chunks(self.cluster_jobs.max(1)) {
+            let answers: Vec<_> = thread::scope(|scope| {
+                let asked: Vec<_> = group.iter().map(|t| scope.spawn(|| ask(t))).collect();
+                asked.into_iter().map(|a| a.join()).collect()
+            });
+            for (target, answer) in group.iter().zip(answers) {
+                if let Ok(Ok(answer)) = answer
+                    && answer.success()
+                {
+                    let pods = cluster::read_pods(&answer.stdout, clock.now());
+                    teller.tell(Event::Pods {
+                        cluster: target.cluster.to_owned(),
+                        pods,
+                    });
+                }
+            }
+        }
     }
 
     /// The next result; returns without one now and then, so that a signal and the age of staged files are seen.
@@ -329,12 +393,14 @@ impl Runner {
         inbox.recv_timeout(Duration::from_millis(50)).ok()
     }
 
-    fn receive_one(&mut self, message: Message, scheduler: &mut Scheduler, teller: &mut Teller) {
-        let Message {
-            task: id,
-            took,
-            result,
-        } = message;
+    fn receive_one(
+        &mut self,
+        id: TaskId,
+        took: Duration,
+        result: Result<Done, Failure>,
+        scheduler: &mut Scheduler,
+        teller: &mut Teller,
+    ) {
         match result {
             Err(failure) => self.task_failed(id, failure, scheduler, teller),
             Ok(Done::File(product)) => {
@@ -373,6 +439,12 @@ impl Runner {
                 }
             }
             Ok(Done::Step(step)) => {
+                if let (true, Some(cluster)) = (
+                    step.changed,
+                    self.shared.site.graph.task(id).action.cluster(),
+                ) {
+                    self.changed_clusters.insert(cluster);
+                }
                 self.finished(id, step.changed, step.did, took, teller);
                 scheduler.done(id);
             }
@@ -450,8 +522,10 @@ impl Runner {
         self.broken.insert(id);
         let blocked = scheduler.failed(id);
         self.tell_failure(id, failure, blocked, teller);
-        if !self.keep_going {
-            scheduler.stop();
+        match (self.keep_going, lane(&self.shared.site.graph, id)) {
+            (true, _) => {}
+            (false, Lane::Cluster) => scheduler.stop_clusters(),
+            (false, Lane::Local) => scheduler.stop(),
         }
     }
 
@@ -488,6 +562,8 @@ fn doing(action: Action, name: &str) -> String {
         Action::Chain(_) => "join and check",
         Action::Anchor | Action::RootCopy(_) => "copy",
         Action::Install(_) => "write",
+        Action::Step(_, Step::Install) => "run",
+        Action::Step(_, Step::Ready | Step::Synced) => "prove",
         Action::Step(..) => "apply",
         Action::Command(_) => "run",
     };
