@@ -4,10 +4,13 @@
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use crate::plan::model::{self, Cluster, IstioVersion, Mesh};
+use crate::plan::model::{self, Cluster, DataPlane, IstioVersion, Mesh};
 
 /// Namespace that every Istio release takes for its own unless told otherwise.
 const DEFAULT_NAMESPACE: &str = "istio-system";
+
+/// Name of the east-west gateway, its Deployment and its Service.
+pub const EAST_WEST: &str = "istio-eastwestgateway";
 
 /// An override that cannot be merged in, since it is no map.
 #[derive(Debug, Error)]
@@ -68,7 +71,10 @@ pub fn runs_istiod(cluster: &Cluster, version: IstioVersion) -> bool {
 }
 
 /// The `install.yaml` of a cluster. `clusters` are all clusters of the mesh: they name the networks
-/// of 1.4 to 1.8, and tell whether this one has remotes.
+/// of 1.4 to 1.8.
+///
+/// Where a remote finds its primary is in it only if the plan says so; else the address is known when the
+/// primary has one, and given to istioctl beside the file.
 ///
 /// # Errors
 /// An override that cannot be merged.
@@ -153,15 +159,27 @@ fn spec(mesh: &Mesh, cluster: &Cluster, clusters: &[Cluster], dialect: Dialect) 
             let path = format!("/inject/cluster/{}{network}", cluster.name);
             values["istiodRemote"] = json!({ "injectionPath": path });
         }
-    } else if dialect.since(9)
-        && clusters
-            .iter()
-            .any(|c| c.remote_of.as_ref() == Some(&cluster.name))
-    {
+    } else if dialect.since(9) && cluster.has_remotes {
         global["externalIstiod"] = json!(true);
         if dialect.external_istiod_by_variable() {
             values["pilot"] = json!({ "env": { "EXTERNAL_ISTIOD": "true" } });
         }
+    }
+    let ambient = mesh.data_plane == DataPlane::Ambient;
+    if ambient {
+        spec["profile"] = json!("ambient");
+    }
+    match (cluster.gateway, ambient) {
+        (true, false) => {
+            spec["components"] = json!({ "ingressGateways": gateways(cluster) });
+            values["gateways"] =
+                json!({ "istio-ingressgateway": { "injectionTemplate": "gateway" } });
+        }
+        // Its gateway is an object of the Gateway API, which istiod follows when told so (facts §4.6).
+        (true, true) => {
+            values["pilot"] = json!({ "env": { "AMBIENT_ENABLE_MULTI_NETWORK": "true" } })
+        }
+        (false, _) => {}
     }
     if !dialect.since(5) {
         // Citadel takes cacerts only when told not to sign by itself.
@@ -170,6 +188,35 @@ fn spec(mesh: &Mesh, cluster: &Cluster, clusters: &[Cluster], dialect: Dialect) 
     values["global"] = global;
     spec["values"] = values;
     spec
+}
+
+/// The gateways of an install: in one file with istiod, which istioctl starts first. A list replaces the
+/// profile's, so a primary's own ingress gateway is named again (cluster facts §4).
+fn gateways(cluster: &Cluster) -> Value {
+    let port = |name, number, at| json!({ "name": name, "port": number, "targetPort": at });
+    let mut ports = vec![
+        port("status-port", 15021, 15021),
+        port("tls", 15443, 15443),
+        port("tls-istiod", 15012, 15012),
+        port("tls-webhook", 15017, 15017),
+    ];
+    if cluster.has_remotes {
+        // Where the gateway's address is a hostname, a remote's Service istiod is no more than another name
+        // for it, and its API server calls the webhook at that Service's own port.
+        ports.push(port("tls-webhook-host", 443, 15018));
+    }
+    let mut label = json!({ "istio": "eastwestgateway", "app": EAST_WEST });
+    let mut k8s = json!({ "service": { "ports": ports } });
+    if let Some(network) = &cluster.network {
+        label["topology.istio.io/network"] = json!(network);
+        // Traffic to other networks' services comes in here, so it must see this network only.
+        k8s["env"] = json!([{ "name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": network }]);
+    }
+    let east_west = json!({ "name": EAST_WEST, "enabled": true, "label": label, "k8s": k8s });
+    match cluster.remote_of {
+        Some(_) => json!([east_west]),
+        None => json!([{ "name": "istio-ingressgateway", "enabled": true }, east_west]),
+    }
 }
 
 /// Every network of the mesh with the clusters on it. The registry's name is the cluster's: with
@@ -301,6 +348,8 @@ mod tests {
             istio_version: IstioVersion { major: 1, minor },
             namespace: "istio-system".into(),
             trust_domain: None,
+            data_plane: DataPlane::Sidecar,
+            several_networks: false,
             overrides: Vec::new(),
             span: Default::default(),
         }
@@ -324,9 +373,13 @@ mod tests {
             },
             context: None,
             context_var: None,
+            kubeconfig: None,
+            api_server: None,
             network: network.map(Into::into),
             remote_of: primary.map(Into::into),
             discovery_address: primary.map(|_| "10.0.0.1".into()),
+            gateway: false,
+            has_remotes: false,
             overrides: Vec::new(),
             span: Default::default(),
         }
@@ -389,10 +442,11 @@ spec:
 
     #[test]
     fn primary_and_remote() {
-        let all = [
+        let mut all = [
             cluster("a", Some("n1"), None),
             cluster("b", Some("n2"), Some("a")),
         ];
+        all[0].has_remotes = true;
         let primary = yaml(&mesh(30), &all[0], &all);
         assert!(
             primary.contains("externalIstiod: true") && !primary.contains("pilot:"),
@@ -421,6 +475,35 @@ spec:
         assert!(
             runs_istiod(&all[1], mesh(8).istio_version)
                 && !runs_istiod(&all[1], mesh(30).istio_version)
+        );
+    }
+
+    #[test]
+    fn gateways_stand_beside_what_the_profile_has() {
+        let mut primary = cluster("a", Some("n1"), None);
+        let mut remote = cluster("b", Some("n2"), Some("a"));
+        (primary.gateway, remote.gateway) = (true, true);
+        let names = |cluster: &Cluster| {
+            let read: Value = serde_norway::from_str(&yaml(&mesh(30), cluster, &[])).unwrap();
+            let gateways = read["spec"]["components"]["ingressGateways"].clone();
+            let name = |g: &Value| g["name"].as_str().unwrap().to_owned();
+            let network = |g: &Value| g["label"]["topology.istio.io/network"].clone();
+            let all = gateways.as_array().unwrap();
+            (
+                all.iter().map(name).collect::<Vec<_>>(),
+                network(all.last().unwrap()),
+            )
+        };
+        let both = vec!["istio-ingressgateway".to_owned(), EAST_WEST.to_owned()];
+        assert_eq!(names(&primary), (both.clone(), json!("n1")));
+        assert_eq!(names(&remote), (both[1..].to_vec(), json!("n2")));
+
+        let mut ambient = mesh(30);
+        ambient.data_plane = DataPlane::Ambient;
+        let text = yaml(&ambient, &primary, &[]);
+        assert!(
+            text.contains("AMBIENT_ENABLE_MULTI_NETWORK") && !text.contains(EAST_WEST),
+            "{text}"
         );
     }
 

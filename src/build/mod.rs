@@ -3,6 +3,8 @@
 
 pub mod clean;
 mod crew;
+pub mod destroy;
+mod fleet;
 pub mod freshness;
 pub mod log;
 mod publish;
@@ -10,6 +12,7 @@ mod recipe;
 mod runner;
 mod scheduler;
 mod steps;
+pub mod verify;
 
 use std::{
     io,
@@ -24,7 +27,10 @@ pub use recipe::Recipe;
 pub use scheduler::{Lane, Scheduler, State};
 
 use crate::{
-    action::{cluster::Tools, pki},
+    action::{
+        cluster::{Allowed, Tools},
+        pki,
+    },
     graph::{Action, Graph, TaskId},
     host::{
         Clock, Disk,
@@ -82,6 +88,10 @@ pub struct Request {
     pub allow_rekey: bool,
     /// `--allow root-reissue`.
     pub allow_root_reissue: bool,
+    /// `--allow take-over`, `other-root` and `other-mesh`: what may be replaced in a cluster.
+    pub allowed: Allowed,
+    /// `--allow other-cluster`: a context may reach another cluster than last time.
+    pub other_cluster: bool,
     /// `-n`: judge and tell, change nothing.
     pub dry_run: bool,
     /// Tell verdicts of current tasks too.

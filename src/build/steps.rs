@@ -3,18 +3,26 @@
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use camino::Utf8Path;
+use time::OffsetDateTime;
 
 use super::{
     Site,
     crew::{Failure, Shared},
 };
 use crate::{
-    action::cluster::{self, Cacerts, Hands, Kind, Target, Wanted},
-    graph::{Action, Step, TaskId},
+    action::{
+        Bytes,
+        cluster::{self, Allowed, Cacerts, Kind, Live, StepError, Target, Wanted},
+        pki,
+    },
+    graph::{Action, FileId, Step, TaskId},
     host::{
-        path_variable,
+        lock, path_variable,
         process::{self, Command, Finished},
     },
 };
@@ -39,7 +47,7 @@ pub(super) fn preflight(site: &Site, tasks: &[TaskId]) -> Vec<(TaskId, String)> 
     let plan = &site.plan;
     let targets: Vec<_> = firsts
         .iter()
-        .filter_map(|(c, _)| Target::new(&plan.mesh, &plan.clusters[*c]))
+        .filter_map(|(c, _)| Target::new(plan, *c, Allowed::default()))
         .collect();
     let path = path_variable();
     let found = |program: &str| process::path_lookup(program, &path).is_some();
@@ -57,54 +65,115 @@ pub(super) fn preflight(site: &Site, tasks: &[TaskId]) -> Vec<(TaskId, String)> 
         .collect()
 }
 
-/// Takes a cluster one step further.
+/// All that a step of a cluster is about.
+pub(super) struct Matter<'a> {
+    pub(super) target: Target<'a>,
+    /// For a remote: its primary, where that is in reach.
+    primary: Option<Target<'a>>,
+    /// The cluster that is read.
+    other: Option<Target<'a>>,
+    step: Step,
+    install: Option<&'a Utf8Path>,
+    files: Vec<Bytes>,
+    ends: OffsetDateTime,
+}
+
+impl<'a> Matter<'a> {
+    /// Of the task's step; `read` gives its files.
+    pub(super) fn of(
+        site: &'a Site,
+        id: TaskId,
+        allowed: Allowed,
+        read: &dyn Fn(FileId) -> Result<Bytes, String>,
+    ) -> Result<Self, String> {
+        let (plan, task) = (&site.plan, site.graph.task(id));
+        let Action::Step(cluster, step) = task.action else {
+            return Err(format!("{} is no step of a cluster", task.name));
+        };
+        let place = |place| {
+            let target = Target::new(plan, place, allowed);
+            target.ok_or_else(|| format!("cluster {} has no context", plan.clusters[place].name))
+        };
+        let target = place(cluster)?;
+        let primary = target
+            .primary
+            .and_then(|p| plan.clusters.iter().position(|c| c.name == p));
+        let files: Vec<_> = task
+            .inputs
+            .iter()
+            .map(|f| read(*f))
+            .collect::<Result<_, _>>()?;
+        let ends = match step {
+            Step::Secret => {
+                pki::read_cert(&files[2])
+                    .map_err(|e| e.to_string())?
+                    .not_after
+            }
+            _ => OffsetDateTime::UNIX_EPOCH,
+        };
+        Ok(Self {
+            primary: primary.and_then(|p| Target::new(plan, p, allowed)),
+            other: match step {
+                Step::Reads(other) => Some(place(other)?),
+                _ => None,
+            },
+            install: task
+                .inputs
+                .first()
+                .map(|f| site.graph.file_at(*f).path.as_path()),
+            target,
+            step,
+            files,
+            ends,
+        })
+    }
+
+    /// What the step wants the cluster to be.
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        let files = &self.files;
+        match (self.step, &self.other, self.install) {
+            (Step::Secret, ..) => Wanted::Secret(Cacerts {
+                ca_cert: &files[0],
+                ca_key: &files[1],
+                cert_chain: &files[2],
+                root_cert: &files[3],
+                ends: self.ends,
+            }),
+            (Step::Install, _, Some(file)) => Wanted::Install {
+                file,
+                yaml: &files[0],
+                primary: self.primary.as_ref(),
+            },
+            (Step::Gateway, ..) => Wanted::Gateway,
+            (Step::Ready, ..) => Wanted::Ready {
+                root_cert: &files[0],
+            },
+            (Step::Reads(_), Some(other), _) => Wanted::Reads(other),
+            (Step::Synced, ..) => Wanted::Synced,
+            _ => Wanted::Namespace,
+        }
+    }
+}
+
+/// Takes a cluster one step further. `waits` is told what takes time.
 pub(super) fn run(
     shared: &Shared,
     id: TaskId,
-    cluster: usize,
-    step: Step,
+    waits: &mut dyn FnMut(String),
 ) -> Result<StepDone, Failure> {
-    let Site {
-        plan,
-        graph,
-        tools,
-        interrupt,
-        ..
-    } = &shared.site;
-    let task = graph.task(id);
-    let target = Target::new(&plan.mesh, &plan.clusters[cluster]);
-    let target = target.ok_or_else(|| Failure::from("its cluster has no context".to_owned()))?;
-    let files: Vec<_> = task
-        .inputs
-        .iter()
-        .map(|f| shared.read(*f))
-        .collect::<Result<_, _>>()?;
-    let wanted = match step {
-        Step::Namespace => Wanted::Namespace,
-        Step::Secret => Wanted::Secret(Cacerts {
-            ca_cert: &files[0],
-            ca_key: &files[1],
-            cert_chain: &files[2],
-            root_cert: &files[3],
-        }),
-        Step::Install => Wanted::Install {
-            file: &graph.file_at(task.inputs[0]).path,
-            yaml: &files[0],
-        },
-        Step::Ready => Wanted::Ready {
-            root_cert: &files[0],
-        },
-    };
+    let matter = Matter::of(&shared.site, id, shared.allowed, &|f| shared.read(f))?;
+    let task = &shared.site.graph.task(id).name;
     let mut hands = Hands {
-        run: &mut |command| child(shared, &task.name, command),
-        wait: &mut |pause| {
-            let end = Instant::now() + pause;
-            while !interrupt.is_set() && Instant::now() < end {
-                std::thread::park_timeout(Duration::from_millis(100).min(pause));
-            }
-        },
+        shared,
+        task,
+        waits,
     };
-    match cluster::perform(&wanted, &target, tools, &mut hands) {
+    match cluster::perform(
+        &matter.wanted(),
+        &matter.target,
+        &shared.site.tools,
+        &mut hands,
+    ) {
         Ok(outcome) => Ok(StepDone {
             changed: outcome.changed,
             did: outcome.did,
@@ -114,6 +183,65 @@ pub(super) fn run(
             cause: e.cause,
             stderr: e.stderr,
         }),
+    }
+}
+
+/// What a step of this run has of the world.
+struct Hands<'a> {
+    shared: &'a Shared,
+    task: &'a str,
+    waits: &'a mut dyn FnMut(String),
+}
+
+impl cluster::Hands for Hands<'_> {
+    fn run(&mut self, command: &Command) -> io::Result<Finished> {
+        child(self.shared, self.task, command)
+    }
+
+    fn wait(&mut self, pause: Duration) {
+        let end = Instant::now() + pause;
+        while !self.shared.site.interrupt.is_set() && Instant::now() < end {
+            std::thread::park_timeout(Duration::from_millis(100).min(pause));
+        }
+    }
+
+    fn look(&mut self, target: &Target<'_>) -> Result<Arc<Live>, StepError> {
+        let (shared, task) = (self.shared, self.task);
+        shared
+            .fleet
+            .look(target, &shared.site.tools, &mut |c| child(shared, task, c))
+    }
+
+    fn forget(&mut self, target: &Target<'_>) {
+        self.shared.fleet.forget(target);
+    }
+
+    fn may_change(&mut self, target: &Target<'_>, first: bool) -> Result<(), StepError> {
+        let (shared, task) = (self.shared, self.task);
+        shared
+            .fleet
+            .fit(target, shared, &|c| child(shared, task, c))?;
+        // Before the namespace there is no place for a Lease.
+        match first {
+            true => Ok(()),
+            false => shared.fleet.hold(target, &shared.site.tools, self),
+        }
+    }
+
+    fn waits(&mut self, on: &str) {
+        (self.waits)(on.to_owned());
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        self.shared.site.clock.now()
+    }
+
+    fn holder(&self) -> String {
+        lock::holder()
+    }
+
+    fn has_ended(&self, holder: &str) -> bool {
+        lock::has_ended(holder)
     }
 }
 

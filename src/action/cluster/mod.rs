@@ -3,25 +3,38 @@
 //!
 //! Each step looks before it acts, so a second run changes nothing and drift is repaired.
 
+mod checks;
+mod destroy;
+mod gateway;
+mod lease;
 mod live;
 mod preflight;
+mod proof;
+mod remote_secret;
 mod signs;
 mod steps;
+pub mod survey;
 mod trouble;
+mod verify;
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use camino::Utf8Path;
+use time::OffsetDateTime;
 
 use crate::{
     host::process::{Command, Exit, Finished},
-    plan::model::{Cluster, IstioVersion, Mesh},
+    plan::model::{DataPlane, IstioVersion, Plan},
 };
 
+pub use destroy::{Removal, held_for, made, remove};
+pub use lease::give_back;
 pub use live::{Live, look, read_look};
 pub use preflight::{Absent, preflight};
+pub use proof::{Pod, pods, read_pods};
 pub use steps::{Change, decide};
 pub use trouble::{Kind, StepError};
+pub use verify::verify;
 
 /// Field manager of everything applied here.
 pub const FIELD_MANAGER: &str = "meshplan";
@@ -53,51 +66,107 @@ impl Tools {
     }
 }
 
+/// What the user allows in a cluster that is not this plan's yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// Fields that another field manager owns are taken over.
+    pub take_over: bool,
+    /// The root that a living istiod serves is replaced.
+    pub other_root: bool,
+    /// An istiod of another mesh is replaced.
+    pub other_mesh: bool,
+}
+
 /// The cluster that a step is for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Target<'a> {
     /// Its name in the plan.
     pub cluster: &'a str,
     /// Its kubeconfig context. The current context is never used.
     pub context: &'a str,
+    /// The kubeconfig that knows the context; `None` for the user's own.
+    pub kubeconfig: Option<&'a Utf8Path>,
+    /// Where other clusters reach its API server, if not as the kubeconfig has it.
+    pub api_server: Option<&'a str>,
+    /// Mesh ID.
+    pub mesh: &'a str,
     /// Namespace of istiod.
     pub namespace: &'a str,
     /// Its Istio network, if the plan names one.
     pub network: Option<&'a str>,
+    /// The mesh has more than one network.
+    pub several_networks: bool,
     /// For a remote: its primary.
     pub primary: Option<&'a str>,
+    /// For a remote: where its primary is found, if the plan says so.
+    pub discovery_address: Option<&'a str>,
+    /// Whether it is the primary of a remote.
+    pub has_remotes: bool,
+    /// Whether it has an east-west gateway.
+    pub gateway: bool,
+    /// Whether its data plane is ambient.
+    pub ambient: bool,
     /// Whether it runs an istiod of its own.
     pub runs_istiod: bool,
+    /// Clusters that its istiod reads.
+    pub reads: Vec<&'a str>,
+    /// Whether the istiod of another cluster reads it.
+    pub is_read: bool,
     /// Dialect of istioctl.
     pub istio: IstioVersion,
+    /// What the user allows.
+    pub allowed: Allowed,
 }
 
 impl<'a> Target<'a> {
-    /// `None` for a cluster without a context.
-    pub fn new(mesh: &'a Mesh, cluster: &'a Cluster) -> Option<Self> {
+    /// The cluster at that place of the plan; `None` for one without a context.
+    pub fn new(plan: &'a Plan, place: usize, allowed: Allowed) -> Option<Self> {
+        let (mesh, cluster) = (&plan.mesh, &plan.clusters[place]);
+        let in_reach = || plan.clusters.iter().filter(|c| c.context.is_some());
+        let others = || in_reach().filter(|c| c.name != cluster.name);
+        let reads = match cluster.remote_of {
+            None => others().map(|c| c.name.as_str()).collect(),
+            Some(_) => Vec::new(),
+        };
         Some(Self {
             cluster: &cluster.name,
             context: cluster.context.as_deref()?,
+            kubeconfig: cluster.kubeconfig.as_deref(),
+            api_server: cluster.api_server.as_deref(),
+            mesh: &mesh.id,
             namespace: &mesh.namespace,
             network: cluster.network.as_deref(),
+            several_networks: mesh.several_networks,
             primary: cluster.remote_of.as_deref(),
+            discovery_address: cluster.discovery_address.as_deref(),
+            has_remotes: cluster.has_remotes,
+            gateway: cluster.gateway,
+            ambient: mesh.data_plane == DataPlane::Ambient,
             runs_istiod: super::manifest::runs_istiod(cluster, mesh.istio_version),
+            reads,
+            is_read: others().any(|c| c.remote_of.is_none()),
             istio: mesh.istio_version,
+            allowed,
         })
     }
 
     /// The control plane's Deployment; before 1.5 it was several, of which this one reads the config.
     fn control_plane(&self) -> &'static str {
-        if self.istio < (IstioVersion { major: 1, minor: 5 }) {
-            "istio-pilot"
-        } else {
+        if self.since(5) {
             "istiod"
+        } else {
+            "istio-pilot"
         }
+    }
+
+    /// Whether the release is 1.`minor` or newer.
+    fn since(&self, minor: u16) -> bool {
+        self.istio >= IstioVersion { major: 1, minor }
     }
 
     /// The control plane publishes its root certificate in a ConfigMap since 1.5.
     fn publishes_root(&self) -> bool {
-        self.istio >= IstioVersion { major: 1, minor: 5 }
+        self.since(5)
     }
 }
 
@@ -112,6 +181,8 @@ pub struct Cacerts<'a> {
     pub cert_chain: &'a [u8],
     /// `root-cert.pem`: what workloads trust.
     pub root_cert: &'a [u8],
+    /// End of the chain's first certificate, by which istiod tells which one it took.
+    pub ends: OffsetDateTime,
 }
 
 /// Shows no bytes: one of them is a private key.
@@ -134,12 +205,20 @@ pub enum Wanted<'a> {
         file: &'a Utf8Path,
         /// Its bytes.
         yaml: &'a [u8],
+        /// For a remote: its primary, where that is in reach.
+        primary: Option<&'a Target<'a>>,
     },
+    /// The east-west gateway exposes what it must, and has an address.
+    Gateway,
     /// istiod runs and serves this root.
     Ready {
         /// Bytes of `root-cert.pem`.
         root_cert: &'a [u8],
     },
+    /// istiod has access to this cluster.
+    Reads(&'a Target<'a>),
+    /// istiod reads every cluster that it has access to.
+    Synced,
 }
 
 /// What a step did.
@@ -152,16 +231,39 @@ pub struct Outcome {
 }
 
 /// What a step needs of the world.
-pub struct Hands<'a> {
+pub trait Hands {
     /// Runs a command to its end.
-    pub run: &'a mut dyn FnMut(&Command) -> io::Result<Finished>,
+    ///
+    /// # Errors
+    /// It could not be started.
+    fn run(&mut self, command: &Command) -> io::Result<Finished>;
     /// Pauses between tries; returns at once when the run is interrupted.
-    pub wait: &'a mut dyn FnMut(Duration),
+    fn wait(&mut self, pause: Duration);
+    /// What a cluster holds, as it was seen in this run or as it is now.
+    ///
+    /// # Errors
+    /// As of [`observe`].
+    fn look(&mut self, target: &Target<'_>) -> Result<Arc<Live>, StepError>;
+    /// What was seen of a cluster is not so any more.
+    fn forget(&mut self, target: &Target<'_>);
+    /// Asks whether a cluster may be changed now; once it may, it may for the rest of the run.
+    ///
+    /// # Errors
+    /// What must be put right first.
+    fn may_change(&mut self, target: &Target<'_>, first: bool) -> Result<(), StepError>;
+    /// Says what is waited for.
+    fn waits(&mut self, on: &str);
+    /// The time of day.
+    fn now(&self) -> OffsetDateTime;
+    /// This run, in words that hold beyond this machine.
+    fn holder(&self) -> String;
+    /// Whether the run of these words has ended for certain.
+    fn has_ended(&self, holder: &str) -> bool;
 }
 
-impl fmt::Debug for Hands<'_> {
+impl fmt::Debug for dyn Hands + '_ {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hands").finish_non_exhaustive()
+        f.write_str("Hands")
     }
 }
 
@@ -174,18 +276,32 @@ pub fn perform(
     wanted: &Wanted<'_>,
     target: &Target<'_>,
     tools: &Tools,
-    hands: &mut Hands<'_>,
+    hands: &mut dyn Hands,
 ) -> Result<Outcome, StepError> {
     let mut pauses = BACK_OFF.iter();
     loop {
         let error = match attempt(wanted, target, tools, hands) {
-            Ok(outcome) => return Ok(outcome),
+            Ok(did) if did.is_empty() => {
+                let did = "current".to_owned();
+                return Ok(Outcome {
+                    changed: false,
+                    did,
+                });
+            }
+            Ok(did) => {
+                let did = did.join("; ");
+                return Ok(Outcome { changed: true, did });
+            }
             Err(error) => error,
         };
+        hands.forget(target);
         match pauses.next() {
-            Some(pause) if error.transient() => (hands.wait)(Duration::from_secs(*pause)),
+            Some(pause) if error.transient() => {
+                hands.waits(&format!("another try in {pause} s: {error}"));
+                hands.wait(Duration::from_secs(*pause));
+            }
             None if error.transient() => return Err(error.after_tries(BACK_OFF.len() + 1)),
-            _ => return Err(with_newest_event(error, wanted, target, tools, hands)),
+            _ => return Err(more_of(error, wanted, target, tools, hands)),
         }
     }
 }
@@ -194,80 +310,213 @@ fn attempt(
     wanted: &Wanted<'_>,
     target: &Target<'_>,
     tools: &Tools,
-    hands: &mut Hands<'_>,
-) -> Result<Outcome, StepError> {
-    let live = observe(wanted, target, tools, hands)?;
-    let changes = decide(wanted, target, tools, &live)?;
+    hands: &mut dyn Hands,
+) -> Result<Vec<String>, StepError> {
+    let live = match hands.look(target) {
+        // Whoever may not even look is told all that is lacking.
+        Err(e) if e.forbidden() => {
+            hands.may_change(target, true)?;
+            return Err(e);
+        }
+        looked => looked?,
+    };
+    match wanted {
+        Wanted::Reads(other) => return steps::reads(other, target, tools, hands, &live),
+        Wanted::Synced => return proof::synced(target, tools, hands, &live),
+        _ => {}
+    }
+    let address = primary_address(wanted, target, hands)?;
+    let changes = decide(wanted, target, tools, &live, address.as_deref())?;
     let mut did = Vec::new();
-    for change in &changes {
-        call(&change.command, target, tools, hands)?;
-        did.extend(change.why.clone());
+    if changes.is_empty() && !matches!(wanted, Wanted::Gateway) {
+        return Ok(did);
     }
-    if let (Wanted::Ready { root_cert }, false) = (wanted, changes.is_empty()) {
-        steps::is_ready(root_cert, target, &observe(wanted, target, tools, hands)?)?;
+    if !changes.is_empty() {
+        hands.may_change(target, matches!(wanted, Wanted::Namespace))?;
+        for change in &changes {
+            hands.forget(target);
+            call(&change.command, target, tools, hands)?;
+            did.extend(change.why.clone());
+        }
     }
-    match did.is_empty() {
-        true => Ok(Outcome {
-            changed: false,
-            did: "current".to_owned(),
-        }),
-        false => Ok(Outcome {
-            changed: true,
-            did: did.join("; "),
-        }),
+    match wanted {
+        Wanted::Ready { root_cert } => {
+            steps::is_ready(root_cert, target, hands.look(target)?.as_ref())?;
+        }
+        Wanted::Secret(files)
+            if live.control_plane(target).is_some_and(|r| r.available)
+                && proof::follows(files, target, &live) =>
+        {
+            proof::reloaded(files, target, tools, hands)?;
+        }
+        Wanted::Gateway => did.extend(proof::address(target, hands, &live)?),
+        _ => {}
+    }
+    Ok(did)
+}
+
+/// Where a remote that is to be installed finds its primary, if install.yaml does not say it.
+fn primary_address(
+    wanted: &Wanted<'_>,
+    target: &Target<'_>,
+    hands: &mut dyn Hands,
+) -> Result<Option<String>, StepError> {
+    match wanted {
+        Wanted::Install {
+            primary: Some(primary),
+            ..
+        } if target.discovery_address.is_none() => {
+            let of = hands.look(primary)?;
+            let address = of.addresses.as_ref().and_then(|a| a.first());
+            Ok(Some(
+                address
+                    .ok_or_else(|| StepError::no_address(primary, target))?
+                    .clone(),
+            ))
+        }
+        _ => Ok(None),
     }
 }
 
-fn observe(
-    wanted: &Wanted<'_>,
+/// Asks a cluster what it holds.
+///
+/// # Errors
+/// It cannot be asked, or gives no answer that can be read.
+pub fn observe(
     target: &Target<'_>,
     tools: &Tools,
-    hands: &mut Hands<'_>,
+    run: &mut dyn FnMut(&Command) -> io::Result<Finished>,
 ) -> Result<Live, StepError> {
-    let finished = call(&look(wanted, target, tools), target, tools, hands)?;
-    read_look(&finished.stdout).map_err(|e| StepError::garbled(target, &e))
+    let command = look(target, tools);
+    let finished = run(&command).map_err(|e| StepError::not_run(&command, tools, target, &e))?;
+    match finished.status {
+        Exit::Code(0) => {}
+        Exit::Code(1) if live::only_unknown_kinds(&finished.tail) => {}
+        _ => return Err(trouble::explain(&command, target, &finished)),
+    }
+    read_look(&finished.stdout, target).map_err(|e| StepError::garbled(target, &e))
+}
+
+/// Why istioctl is not of the release that a plan is for, if it is not.
+pub fn other_istioctl(
+    tools: &Tools,
+    istio: IstioVersion,
+    run: &mut dyn FnMut(&Command) -> io::Result<Finished>,
+) -> Option<String> {
+    let finished = run(&checks::istioctl_version(tools)).ok()?;
+    checks::other_istioctl(&finished.stdout, istio, tools)
+}
+
+/// What must hold before any cluster is changed: asked of all at once, by whoever changes one first. `istioctl`
+/// is what [`other_istioctl`] found.
+///
+/// # Errors
+/// What does not hold, with what to do.
+pub fn fit(
+    target: &Target<'_>,
+    tools: &Tools,
+    istioctl: Option<&str>,
+    run: &mut dyn FnMut(&Command) -> io::Result<Finished>,
+) -> Result<(), StepError> {
+    let mut ask = |command: &Command| {
+        run(command)
+            .ok()
+            .filter(Finished::success)
+            .map(|f| f.stdout)
+    };
+    let mut lacks: Vec<String> = istioctl.map(str::to_owned).into_iter().collect();
+    lacks.extend(checks::beyond(target));
+    let server = ask(&checks::server_version(target, tools));
+    lacks.extend(server.and_then(|a| checks::too_old(&a, target.istio)));
+    if target.ambient && target.gateway {
+        let found = ask(&checks::gateway_api(target, tools));
+        lacks.extend(
+            found
+                .filter(|f| f.is_empty())
+                .map(|_| checks::no_gateway_api(target)),
+        );
+    }
+    // Where reviews cannot be made at all, the steps themselves will say what is forbidden.
+    if let Ok(finished) = run(&checks::permissions(target, tools)) {
+        lacks.extend(checks::lacking(&finished.stdout, target));
+    }
+    if lacks.is_empty() {
+        Ok(())
+    } else {
+        Err(StepError::unfit(target, &lacks.join("; ")))
+    }
+}
+
+/// Takes a cluster's Lease.
+///
+/// # Errors
+/// Another run holds it, or it cannot be had.
+pub fn hold(target: &Target<'_>, tools: &Tools, hands: &mut dyn Hands) -> Result<(), StepError> {
+    lease::take(target, tools, hands)
 }
 
 fn call(
     command: &Command,
     target: &Target<'_>,
     tools: &Tools,
-    hands: &mut Hands<'_>,
+    hands: &mut dyn Hands,
 ) -> Result<Finished, StepError> {
-    let finished =
-        (hands.run)(command).map_err(|e| StepError::not_run(command, tools, target, &e))?;
+    let finished = hands
+        .run(command)
+        .map_err(|e| StepError::not_run(command, tools, target, &e))?;
     match finished.status {
         Exit::Code(0) => Ok(finished),
         _ => Err(trouble::explain(command, target, &finished)),
     }
 }
 
-/// Why pods do not come up stands in events alone: conditions keep the first, harmless message
-/// (cluster facts §4).
-fn with_newest_event(
+/// What an error is worth to whoever reads it: for pods that do not come up the newest events, since
+/// conditions keep the first, harmless message (cluster facts §4); for a root that is not to be replaced
+/// the workloads that live on it.
+fn more_of(
     mut error: StepError,
     wanted: &Wanted<'_>,
     target: &Target<'_>,
     tools: &Tools,
-    hands: &mut Hands<'_>,
+    hands: &mut dyn Hands,
 ) -> StepError {
-    if error.kind == Kind::Failed
-        && error.unready
-        && matches!(wanted, Wanted::Install { .. } | Wanted::Ready { .. })
-    {
-        let answer = (hands.run)(&steps::newest_events(target, tools));
-        let events = answer
-            .ok()
-            .filter(Finished::success)
-            .map(|f| String::from_utf8_lossy(&f.stdout).into_owned());
-        if let Some(event) = events
-            .as_deref()
-            .and_then(|e| e.lines().rev().find(|l| !l.trim().is_empty()))
-        {
+    let mut ask = |command: &Command| {
+        let finished = hands.run(command).ok().filter(Finished::success)?;
+        Some(String::from_utf8_lossy(&finished.stdout).into_owned())
+    };
+    let waits = matches!(
+        wanted,
+        Wanted::Install { .. } | Wanted::Ready { .. } | Wanted::Gateway
+    );
+    if error.kind == Kind::Failed && error.unready && waits {
+        if let Some(pods) = ask(&proof::pods(target, tools)) {
+            let troubled = proof::troubled(&pods);
+            if !troubled.is_empty() {
+                error
+                    .cause
+                    .push_str(&format!(". Pods: {}", troubled.join(", ")));
+            }
+        }
+        let events = ask(&steps::newest_events(target, tools)).unwrap_or_default();
+        let mut newest: Vec<&str> = Vec::new();
+        for event in events.lines().rev().map(str::trim) {
+            if newest.len() < 3 && !event.is_empty() && !newest.contains(&event) {
+                newest.insert(0, event);
+            }
+        }
+        if !newest.is_empty() {
             error
                 .cause
-                .push_str(&format!(". Newest warning: {}", event.trim()));
+                .push_str(&format!(". Newest warnings: {}", newest.join("; ")));
         }
+    }
+    if error.kind == Kind::Refused && error.lives {
+        let workloads = ask(&proof::workloads(target, tools)).unwrap_or_default();
+        let count = workloads.lines().filter(|l| !l.trim().is_empty()).count();
+        error.cause.push_str(&match count {
+            0 => " (no pod of this cluster has a proxy)".to_owned(),
+            n => format!(" ({n} pods of this cluster hold certificates of it)"),
+        });
     }
     error
 }

@@ -69,7 +69,7 @@ pub fn preflight(
     missing.map(|t| no_context(t, &contexts)).collect()
 }
 
-fn contexts(tools: &Tools) -> Command {
+pub(super) fn contexts(tools: &Tools) -> Command {
     Command {
         program: tools.kubectl.clone(),
         args: ["config", "get-contexts", "-o", "name"]

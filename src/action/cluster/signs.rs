@@ -8,7 +8,8 @@ pub(super) struct Sign {
     pub(super) kind: Kind,
     /// All parts of one of these must occur.
     pub(super) texts: &'static [&'static [&'static str]],
-    /// What is the case. `{ns}`, `{context}` and `{managers}` are filled in.
+    /// What is the case. `{ns}`, `{context}`, `{managers}` and `{line}`, the first that holds one of
+    /// the texts, are filled in.
     pub(super) what: &'static str,
     /// What to do about it.
     pub(super) next: &'static str,
@@ -50,7 +51,7 @@ pub(super) const SIGNS: &[Sign] = &[
         kind: Refused,
         texts: &[&["Apply failed with", "conflict"]],
         what: "{managers} owns what meshplan would change",
-        next: "let it give the field up, or stop declaring it in one of the two places",
+        next: "let it give the field up, or take it over with --allow take-over",
     },
     Sign {
         kind: Transient,
@@ -69,7 +70,10 @@ pub(super) const SIGNS: &[Sign] = &[
     },
     Sign {
         kind: Failed,
-        texts: &[&["getting credentials: exec"]],
+        texts: &[
+            &["getting credentials: exec"],
+            &["exec authentication plugin"],
+        ],
         what: "the credential plugin of context {context} failed",
         next: "log in with the cloud's own tool, then run again",
     },
@@ -103,8 +107,8 @@ pub(super) const SIGNS: &[Sign] = &[
     Sign {
         kind: Failed,
         texts: &[&["is forbidden"]],
-        what: "the user of context {context} may not do this",
-        next: "ask for the permission that the message names",
+        what: "the user of context {context} may not do this: {line}",
+        next: "ask for that permission",
     },
     Sign {
         kind: Failed,
@@ -181,8 +185,19 @@ pub(super) const SIGNS: &[Sign] = &[
     },
     Sign {
         kind: Transient,
-        texts: &[&["(TooManyRequests)"], &["(ServiceUnavailable)"]],
+        texts: &[
+            &["(TooManyRequests)"],
+            &["received too many requests"],
+            &["(ServiceUnavailable)"],
+            &["currently unable to handle the request"],
+        ],
         what: "the API server is busy or not available",
         next: "run again later",
+    },
+    Sign {
+        kind: Transient,
+        texts: &[&["(InternalError)"], &["an error on the server ("]],
+        what: "the API server failed",
+        next: "see its log, or run again later",
     },
 ];

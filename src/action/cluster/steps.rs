@@ -8,10 +8,11 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
-    Cacerts, FIELD_MANAGER, Live, StepError, Target, Tools, Wanted,
-    live::{Digest, MARK, MARK_KEY, kubectl},
+    Cacerts, FIELD_MANAGER, Hands, Live, StepError, Target, Tools, Wanted, call, gateway,
+    live::{Digest, INSTALLED, MADE, istioctl, kubectl},
+    proof, remote_secret,
 };
-use crate::{host::process::Command, plan::model::IstioVersion};
+use crate::{action::manifest::EAST_WEST, host::process::Command};
 
 /// Label that tells Istio a namespace's network (facts §4.0).
 const NETWORK: &str = "topology.istio.io/network";
@@ -35,6 +36,7 @@ pub struct Change {
 }
 
 /// The commands that take the cluster from what it holds to what is wanted; none if it is there.
+/// `address` is where a remote finds its primary, if install.yaml does not say it.
 ///
 /// # Errors
 /// What the cluster holds must not be changed, or cannot be now.
@@ -43,6 +45,7 @@ pub fn decide(
     target: &Target<'_>,
     tools: &Tools,
     live: &Live,
+    address: Option<&str>,
 ) -> Result<Vec<Change>, StepError> {
     if let Some(namespace) = &live.namespace
         && namespace.deletion_timestamp.is_some()
@@ -53,14 +56,28 @@ pub fn decide(
     match wanted {
         Wanted::Namespace => Ok(namespace(target, tools, live)),
         Wanted::Secret(files) => secret(files, target, tools, live),
-        Wanted::Install { file, yaml } => Ok(install(file.as_str(), yaml, target, tools, live)),
+        Wanted::Install { file, yaml, .. } => {
+            install(file.as_str(), yaml, address, target, tools, live)
+        }
+        Wanted::Gateway => exposes(target, tools, live),
         Wanted::Ready { root_cert } => ready(root_cert, target, tools, live),
+        // They read and wait more than they change.
+        Wanted::Reads(_) | Wanted::Synced => Ok(Vec::new()),
     }
 }
 
 fn namespace(target: &Target<'_>, tools: &Tools, live: &Live) -> Vec<Change> {
     let mut why = Vec::new();
     let mut metadata = json!({ "name": target.namespace });
+    let made = live
+        .namespace
+        .as_ref()
+        .is_none_or(|n| n.annotations.contains_key(MADE));
+    if made {
+        // Ownership of fields cannot tell who made an object (cluster facts §8), and what is not applied
+        // again is taken away.
+        metadata["annotations"] = json!({ MADE: "true" });
+    }
     if live.namespace.is_none() {
         why.push(format!("namespace {} is missing", target.namespace));
     }
@@ -76,7 +93,7 @@ fn namespace(target: &Target<'_>, tools: &Tools, live: &Live) -> Vec<Change> {
         }
     }
     if let Some(primary) = target.primary {
-        metadata["annotations"] = json!({ CONTROL_PLANES: primary });
+        metadata["annotations"][CONTROL_PLANES] = json!(primary);
         let now = live
             .namespace
             .as_ref()
@@ -100,7 +117,12 @@ fn namespace(target: &Target<'_>, tools: &Tools, live: &Live) -> Vec<Change> {
     let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
     vec![Change {
         why: Some(why.join(", ")),
-        command: apply(target, tools, object.to_string().into_bytes().into()),
+        command: apply(
+            target,
+            tools,
+            object.to_string().into_bytes().into(),
+            live.is_ours(&format!("Namespace/{}", target.namespace)),
+        ),
     }]
 }
 
@@ -116,7 +138,9 @@ fn secret(
         ("cert-chain.pem", encode(files.cert_chain)),
         ("root-cert.pem", encode(files.root_cert)),
     ];
-    let mut why = "secret cacerts is missing".to_owned();
+    // An istiod that serves another root does not follow the secret to this one (facts F2.3, F2.18).
+    let serves_other = live.control_plane(target).is_some() && live.serves_other(files.root_cert);
+    let mut why = Some("secret cacerts is missing".to_owned());
     if let Some(data) = &live.secret {
         // tls.crt wins over our files (facts §2.2); istio-generated marks what Istio made (F2.3b).
         if let Some(key) = ["istio-generated", "tls.crt", "tls.key"]
@@ -129,14 +153,37 @@ fn secret(
             data.get(*key) != Some(&Digest::of(value.as_bytes()))
         };
         let differing: Vec<&str> = wanted.iter().filter(differs).map(|(key, _)| *key).collect();
-        if differing.is_empty() {
-            return Ok(Vec::new());
-        }
-        if differing.contains(&"root-cert.pem") && data.contains_key("root-cert.pem") {
+        let other_root = differing.contains(&"root-cert.pem") && data.contains_key("root-cert.pem");
+        if other_root && !target.allowed.other_root {
             return Err(StepError::other_root(target));
         }
-        why = format!("secret cacerts differs in {}", differing.join(", "));
+        why = (!differing.is_empty())
+            .then(|| format!("secret cacerts differs in {}", differing.join(", ")));
     }
+    let restarts = || {
+        let change = |(args, why): (Vec<String>, _)| Change {
+            why,
+            command: rollout(target, tools, &args),
+        };
+        let why = format!("{} restarted, to take another root", target.control_plane());
+        restart(target)
+            .into_iter()
+            .zip([Some(why), None])
+            .map(change)
+    };
+    let Some(why) = why else {
+        // Without leave to change the root, the cluster's last step says what istiod serves.
+        return Ok(match serves_other && target.allowed.other_root {
+            true => restarts().collect(),
+            false => Vec::new(),
+        });
+    };
+    // An istiod without the secret signs with a root of its own, and would go on with ours at its next
+    // start: two roots in one mesh (istio#57853).
+    if serves_other && !target.allowed.other_root {
+        return Err(StepError::other_root(target));
+    }
+    belongs(target, live)?;
     let metadata = json!({ "name": "cacerts", "namespace": target.namespace });
     let values: usize = wanted
         .iter()
@@ -155,10 +202,28 @@ fn secret(
         object.push(b'"');
     }
     object.extend_from_slice(b"}}");
-    Ok(vec![Change {
+    let mut changes = vec![Change {
         why: Some(why),
-        command: apply(target, tools, object),
-    }])
+        command: apply(target, tools, object, live.is_ours("Secret/cacerts")),
+    }];
+    if live.control_plane(target).is_some() && !proof::follows(files, target, live) {
+        changes.extend(restarts());
+    }
+    Ok(changes)
+}
+
+/// Whether the cluster's istiod, if it has one, is of the plan's mesh.
+fn belongs(target: &Target<'_>, live: &Live) -> Result<(), StepError> {
+    match &live.mesh_id {
+        Some(mesh)
+            if mesh != target.mesh
+                && live.control_plane(target).is_some()
+                && !target.allowed.other_mesh =>
+        {
+            Err(StepError::other_mesh(target, mesh))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn encode(bytes: &[u8]) -> Zeroizing<String> {
@@ -170,59 +235,83 @@ fn encode(bytes: &[u8]) -> Zeroizing<String> {
 fn install(
     file: &str,
     yaml: &[u8],
+    address: Option<&str>,
     target: &Target<'_>,
     tools: &Tools,
     live: &Live,
-) -> Vec<Change> {
-    let fingerprint = Digest::of(yaml).hex();
-    let why = match (live.installed, target.runs_istiod, live.control_plane) {
+) -> Result<Vec<Change>, StepError> {
+    let at = address.map(|a| format!("values.global.remotePilotAddress={a}"));
+    let installed =
+        Digest::of(&[yaml, at.as_deref().unwrap_or_default().as_bytes()].concat()).hex();
+    let deployment = live.control_plane(target);
+    let why = match (live.mark.get(INSTALLED), target.runs_istiod, deployment) {
         (None, ..) => "not installed by meshplan yet".to_owned(),
-        (Some(mark), ..) if mark != Digest::of(fingerprint.as_bytes()) => {
+        (Some(mark), ..) if *mark != installed => {
             "install.yaml differs from what was installed".to_owned()
         }
         (_, true, None) => format!("deployment {} is missing", target.control_plane()),
         (_, true, Some(rollout)) if !rollout.available => {
             format!("deployment {} is not available", target.control_plane())
         }
-        (_, false, _) if !live.webhook => "the sidecar injector's webhook is missing".to_owned(),
-        _ => return Vec::new(),
+        (_, false, _) if live.injector.is_none() => {
+            "the sidecar injector's webhook is missing".to_owned()
+        }
+        _ if target.gateway && !target.ambient && !live.rollouts.contains_key(EAST_WEST) => {
+            format!("deployment {EAST_WEST} is missing")
+        }
+        _ => return Ok(Vec::new()),
     };
-    // Only 1.6 has `install` (facts §3.1). The context stands behind the command, where all releases
-    // take it; 1.4 has no `-y`.
-    let mut args: Vec<&str> = match target.istio < (IstioVersion { major: 1, minor: 6 }) {
-        true => vec![
-            "manifest",
-            "apply",
-            "--context",
-            target.context,
-            "--skip-confirmation",
-            "--wait",
-        ],
-        false => vec!["install", "--context", target.context, "-y"],
+    belongs(target, live)?;
+    // Only 1.6 has `install` (facts §3.1), and 1.4 no `-y`.
+    let (words, mut more): (&[&str], _) = match target.since(6) {
+        true => (&["install"], vec!["-y", "-f", file]),
+        false => (
+            &["manifest", "apply"],
+            vec!["--skip-confirmation", "--wait", "-f", file],
+        ),
     };
-    args.extend(["-f", file]);
-    let istioctl = Command {
-        program: tools.istioctl.clone(),
-        args: args.into_iter().map(str::to_owned).collect(),
-        timeout: Some(INSTALL),
-        ..Command::default()
-    };
-    let mark = json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": { "name": MARK, "namespace": target.namespace },
-        "data": { MARK_KEY: fingerprint },
-    });
-    vec![
+    if let Some(at) = &at {
+        more.extend(["--set", at]);
+    }
+    let mut command = istioctl(target, tools, words, &more);
+    command.timeout = Some(INSTALL);
+    Ok(vec![
         Change {
             why: Some(why),
-            command: istioctl,
+            command,
         },
         Change {
             why: None,
-            command: apply(target, tools, mark.to_string().into_bytes().into()),
+            command: proof::mark(target, tools, Some(&installed), None),
         },
-    ]
+    ])
+}
+
+fn exposes(target: &Target<'_>, tools: &Tools, live: &Live) -> Result<Vec<Change>, StepError> {
+    let mut changes = Vec::new();
+    for object in gateway::exposed(target) {
+        let name = format!(
+            "{}/{}",
+            object["kind"].as_str().unwrap_or_default(),
+            object["metadata"]["name"].as_str().unwrap_or_default()
+        );
+        let why = match live.specs.get(&name) {
+            None => format!("{name} is missing"),
+            Some(spec) if !gateway::holds(spec, &object["spec"]) => format!("{name} differs"),
+            Some(_) => continue,
+        };
+        let command = apply(
+            target,
+            tools,
+            object.to_string().into_bytes().into(),
+            live.is_ours(&name),
+        );
+        changes.push(Change {
+            why: Some(why),
+            command,
+        });
+    }
+    Ok(changes)
 }
 
 fn ready(
@@ -231,38 +320,138 @@ fn ready(
     tools: &Tools,
     live: &Live,
 ) -> Result<Vec<Change>, StepError> {
-    if !target.runs_istiod {
-        // Its primary's istiod writes the root there once it is attached.
-        return match live.root {
-            _ if !live.webhook => Err(StepError::not_up(target)),
-            Some(live) if live != Digest::of(root) => {
-                Err(StepError::other_root_served(target, true))
-            }
-            _ => Ok(Vec::new()),
-        };
-    }
     if is_ready(root, target, live).is_ok() {
         return Ok(Vec::new());
     }
-    let deployment = format!("deploy/{}", target.control_plane());
+    let mut commands = Vec::new();
+    if target.runs_istiod {
+        commands.push(status(target.control_plane()));
+    } else if live.injector.is_none() {
+        return Err(StepError::not_up(target));
+    }
+    if live.rollouts.contains_key(EAST_WEST) {
+        commands.push(status(EAST_WEST));
+    }
+    let change = |args: Vec<String>| {
+        let deployment = args.last().map_or("", |a| a.trim_start_matches("deploy/"));
+        Change {
+            why: Some(format!("{deployment} came up")),
+            command: rollout(target, tools, &args),
+        }
+    };
+    // With no rollout to wait for, the look is repeated until it is as it should be.
+    match commands.is_empty() {
+        true => is_ready(root, target, live).map(|()| Vec::new()),
+        false => Ok(commands.into_iter().map(change).collect()),
+    }
+}
+
+fn status(deployment: &str) -> Vec<String> {
     let limit = format!("--timeout={}s", ROLLOUT.as_secs());
-    let mut command = kubectl(target, tools, &["rollout", "status", &deployment, &limit]);
+    ["rollout", "status", &limit, &format!("deploy/{deployment}")]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+fn rollout(target: &Target<'_>, tools: &Tools, args: &[String]) -> Command {
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let mut command = kubectl(target, tools, &args);
     // A watch: bounded by its own limit, not per request.
     command.args.retain(|a| !a.starts_with("--request-timeout"));
     command.timeout = Some(ROLLOUT + Duration::from_secs(30));
-    Ok(vec![Change { why: None, command }])
+    command
 }
 
-/// Whether istiod is rolled out and serves this root.
+/// Restarts istiod and waits for it.
+fn restart(target: &Target<'_>) -> [Vec<String>; 2] {
+    let deployment = format!("deploy/{}", target.control_plane());
+    [
+        ["rollout", "restart", &deployment]
+            .map(str::to_owned)
+            .to_vec(),
+        status(target.control_plane()),
+    ]
+}
+
+/// Whether Istio is rolled out and serves this root: in the ConfigMap that workloads are given, and in
+/// the webhook that makes pods call istiod.
 pub(super) fn is_ready(root: &[u8], target: &Target<'_>, live: &Live) -> Result<(), StepError> {
-    if !live.control_plane.is_some_and(|r| r.complete) {
+    let complete = |name: &str| live.rollouts.get(name).is_some_and(|r| r.complete);
+    if target.runs_istiod && !complete(target.control_plane()) {
         return Err(StepError::not_up(target));
     }
-    match live.root {
-        _ if !target.publishes_root() => Ok(()),
-        Some(live) if live == Digest::of(root) => Ok(()),
-        published => Err(StepError::other_root_served(target, published.is_some())),
+    if target.gateway && !target.ambient && !complete(EAST_WEST) {
+        return Err(StepError::not_up(target));
     }
+    if !target.publishes_root() {
+        return Ok(());
+    }
+    match live.root {
+        // A remote's root comes from its primary's istiod, once that reads it.
+        None if !target.runs_istiod => return Err(StepError::not_attached(target)),
+        Some(served) if served == Digest::of(root) => {}
+        served => return Err(StepError::other_root_served(target, served.is_some())),
+    }
+    match live.injector.map(|i| i.trusts) {
+        None => Err(StepError::not_up(target)),
+        Some(None) => Err(StepError::not_attached(target)),
+        Some(Some(trusts)) if trusts != Digest::of(encode(root).as_bytes()) => {
+            Err(StepError::other_root_served(target, true))
+        }
+        Some(Some(_)) => Ok(()),
+    }
+}
+
+/// Gives this cluster's istiod access to another cluster.
+pub(super) fn reads(
+    other: &Target<'_>,
+    target: &Target<'_>,
+    tools: &Tools,
+    hands: &mut dyn Hands,
+    live: &Live,
+) -> Result<Vec<String>, StepError> {
+    let of = hands.look(other)?;
+    let own = of.reader.as_ref();
+    let name = remote_secret::name(other.cluster);
+    let why = match live.remote_secrets.get(other.cluster) {
+        None => format!("secret {name} is missing"),
+        Some(None) => format!("secret {name} cannot be read"),
+        Some(Some(access)) => {
+            let now = hands.now().unix_timestamp();
+            match access.trouble(own, other.api_server, now) {
+                None => return Ok(Vec::new()),
+                Some(trouble) => format!("secret {name}: {trouble}"),
+            }
+        }
+    };
+    // It makes the account that it gives access with, where there is none.
+    hands.may_change(other, false)?;
+    hands.may_change(target, false)?;
+    let words: &[&str] = match target.since(12) {
+        true => &["create-remote-secret"],
+        false => &["x", "create-remote-secret"],
+    };
+    let mut more = vec![
+        "--name",
+        other.cluster,
+        "-n",
+        other.namespace,
+        "-i",
+        other.namespace,
+    ];
+    if let Some(server) = other.api_server {
+        more.extend(["--server", server]);
+    }
+    let mut command = istioctl(other, tools, words, &more);
+    command.capture_stdout = true;
+    let printed = call(&command, other, tools, hands)?;
+    hands.forget(other);
+    hands.forget(target);
+    let object = remote_secret::object(&printed.stdout, other.cluster, target.namespace)
+        .map_err(|e| StepError::no_access(other, &e))?;
+    let ours = live.is_ours(&format!("Secret/{name}"));
+    call(&apply(target, tools, object, ours), target, tools, hands)?;
+    Ok(vec![why])
 }
 
 /// Warnings of the namespace, the newest last.
@@ -281,21 +470,27 @@ pub(super) fn newest_events(target: &Target<'_>, tools: &Tools) -> Command {
 }
 
 /// A server-side apply of one object on standard input. Client-side apply would copy a key into an
-/// annotation (facts F2.25). What another manager owns is never taken from it.
-fn apply(target: &Target<'_>, tools: &Tools, object: Zeroizing<Vec<u8>>) -> Command {
+/// annotation (facts F2.25). What another manager owns is taken from it only when that is allowed, or `ours`: changed by
+/// hand since we made it.
+pub(super) fn apply(
+    target: &Target<'_>,
+    tools: &Tools,
+    object: Zeroizing<Vec<u8>>,
+    ours: bool,
+) -> Command {
     let manager = format!("--field-manager={FIELD_MANAGER}");
-    let mut command = kubectl(
-        target,
-        tools,
-        &[
-            "apply",
-            "--server-side",
-            &manager,
-            "--validate=false",
-            "-f",
-            "-",
-        ],
-    );
+    let mut args = vec![
+        "apply",
+        "--server-side",
+        &manager,
+        "--validate=false",
+        "-f",
+        "-",
+    ];
+    if ours || target.allowed.take_over {
+        args.push("--force-conflicts");
+    }
+    let mut command = kubectl(target, tools, &args);
     command.stdin = Some(object);
     command
 }

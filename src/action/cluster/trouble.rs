@@ -36,6 +36,8 @@ pub struct StepError {
     pub kind: Kind,
     /// Something was waited for and did not come up: events may say why.
     pub(super) unready: bool,
+    /// A mesh lives on what was not to be replaced.
+    pub(super) lives: bool,
 }
 
 /// Says what a command's failure means.
@@ -45,16 +47,21 @@ pub(super) fn explain(command: &Command, target: &Target<'_>, finished: &Finishe
         Some(_) => blot(&finished.tail),
         None => finished.tail.clone(),
     };
+    // Tools try again, and say the same each time.
+    let mut lines: Vec<_> = stderr.split_inclusive('\n').collect();
+    lines.dedup();
+    let stderr = lines.concat();
     let tool = command.program.rsplit('/').next().unwrap_or_default();
     let (kind, cause) = match finished.status {
         Exit::Interrupted => (Kind::Interrupted, "interrupted".to_owned()),
         Exit::TimedOut => {
-            // Of a call that should take a second, another try may do; an install has had its time.
-            let quick = command.stdin.is_some() || command.capture_stdout;
-            let kind = if quick { Kind::Transient } else { Kind::Failed };
+            // It has had its time: other tries would take as long again.
             let limit = command.timeout.unwrap_or_default().as_secs();
             let next = "check that the cluster answers, and VPN and proxy";
-            (kind, format!("{tool} did not end within {limit} s; {next}"))
+            (
+                Kind::Failed,
+                format!("{tool} did not end within {limit} s; {next}"),
+            )
         }
         Exit::Signal(signal) => told(
             &stderr,
@@ -74,6 +81,7 @@ pub(super) fn explain(command: &Command, target: &Target<'_>, finished: &Finishe
         stderr,
         kind,
         unready,
+        lives: false,
     }
 }
 
@@ -81,7 +89,12 @@ pub(super) fn explain(command: &Command, target: &Target<'_>, finished: &Finishe
 fn told(stderr: &str, target: &Target<'_>, ended: &str) -> (Kind, String) {
     if let Some(sign) = SIGNS.iter().find(|s| s.is_in(stderr)) {
         let text = format!("{}; {}", sign.what, sign.next);
-        return (sign.kind, fill(&text, target, stderr));
+        let line = stderr.lines().find(|l| sign.is_in(l)).unwrap_or_default();
+        let line = line.trim().trim_start_matches("Error: ");
+        return (
+            sign.kind,
+            fill(&text, target, stderr).replace("{line}", line),
+        );
     }
     let last = stderr.lines().rev().find(|l| !l.trim().is_empty());
     let cause = last.map_or(ended.to_owned(), |l| format!("{ended}: {}", l.trim()));
@@ -135,6 +148,11 @@ impl StepError {
         self.kind == Kind::Transient
     }
 
+    /// True where the user may not do what was asked.
+    pub fn forbidden(&self) -> bool {
+        self.stderr.contains("is forbidden: User")
+    }
+
     fn new(kind: Kind, target: &Target<'_>, cause: &str) -> Self {
         let cause = format!("cluster {}: {cause}", target.cluster);
         Self {
@@ -142,6 +160,7 @@ impl StepError {
             stderr: String::new(),
             kind,
             unready: false,
+            lives: false,
         }
     }
 
@@ -200,11 +219,128 @@ impl StepError {
     }
 
     pub(super) fn other_root(target: &Target<'_>) -> Self {
-        let (context, ns) = (target.context, target.namespace);
+        let cause = "a living mesh trusts another root-cert.pem: workloads of two roots do not trust each other, so it is not replaced. Restore the root key and certificate it came from, or allow it with --allow other-root";
+        Self {
+            lives: true,
+            ..Self::new(Kind::Refused, target, cause)
+        }
+    }
+
+    pub(super) fn other_mesh(target: &Target<'_>, mesh: &str) -> Self {
         let cause = format!(
-            "the secret cacerts holds another root-cert.pem: workloads of two roots do not trust each other, so it is not replaced. Restore the root key and certificate it came from; or, if no istiod runs on it: kubectl --context {context} -n {ns} delete secret cacerts"
+            "its istiod belongs to the mesh {mesh}, not {}: its workloads would move over. Name that mesh in the plan, or allow it with --allow other-mesh",
+            target.mesh
+        );
+        Self {
+            lives: true,
+            ..Self::new(Kind::Refused, target, &cause)
+        }
+    }
+
+    pub(super) fn unfit(target: &Target<'_>, lacks: &str) -> Self {
+        Self::new(
+            Kind::Failed,
+            target,
+            &format!("nothing was changed: {lacks}"),
+        )
+    }
+
+    /// Another cluster keeps this one from being changed.
+    pub fn held_back(target: &Target<'_>, other: &str) -> Self {
+        let cause = format!(
+            "nothing was changed, since cluster {other} cannot be; -k goes on with the others"
+        );
+        Self::new(Kind::Failed, target, &cause)
+    }
+
+    /// Whoever only looks was asked to change something.
+    pub fn only_looks(target: &Target<'_>) -> Self {
+        Self::new(Kind::Refused, target, "it is only looked at")
+    }
+
+    /// Two clusters of the plan are one.
+    pub fn same_cluster(target: &Target<'_>, other: &str) -> Self {
+        let cause = format!(
+            "nothing was changed: its context {} reaches the same API server as cluster {other}: give each cluster its own context",
+            target.context
+        );
+        Self::new(Kind::Failed, target, &cause)
+    }
+
+    /// The context reaches another cluster than it did.
+    pub fn another_cluster(target: &Target<'_>, was: &str, is: &str) -> Self {
+        let cause = format!(
+            "context {} reaches another API server than last time (kube-system has the UID {is}, and had {was}): look at the kubeconfig, or allow it with --allow other-cluster",
+            target.context
         );
         Self::new(Kind::Refused, target, &cause)
+    }
+
+    pub(super) fn held(
+        target: &Target<'_>,
+        holder: &str,
+        since: Option<time::OffsetDateTime>,
+    ) -> Self {
+        let (context, ns) = (target.context, target.namespace);
+        // What tells one process from another anywhere is not for people.
+        let who = holder.rsplit_once(" (").map_or(holder, |(who, _)| who);
+        let since = since
+            .map(|s| format!(" since {}", s.replace_nanosecond(0).unwrap_or(s)))
+            .unwrap_or_default();
+        let cause = format!(
+            "another meshplan ({who}) is changing it{since}; wait for it to end. If it is gone for certain: kubectl --context {context} -n {ns} delete lease meshplan"
+        );
+        Self::new(Kind::Failed, target, &cause)
+    }
+
+    pub(super) fn no_address(primary: &Target<'_>, target: &Target<'_>) -> Self {
+        let cause = format!(
+            "the east-west gateway of its primary {} has no address; run {}-gateway, or write `discovery-address \"ADDRESS\"` in cluster \"{}\"",
+            primary.cluster, primary.cluster, target.cluster
+        );
+        Self::new(Kind::Failed, target, &cause)
+    }
+
+    pub(super) fn no_load_balancer(target: &Target<'_>, waited: std::time::Duration) -> Self {
+        let (context, ns) = (target.context, target.namespace);
+        let cause = format!(
+            "Service istio-eastwestgateway had no address after {} s: does the cluster have a load balancer? See kubectl --context {context} -n {ns} describe service istio-eastwestgateway",
+            waited.as_secs()
+        );
+        Self {
+            unready: true,
+            ..Self::new(Kind::Failed, target, &cause)
+        }
+    }
+
+    pub(super) fn not_reloaded(target: &Target<'_>, waited: std::time::Duration) -> Self {
+        let (context, ns) = (target.context, target.namespace);
+        let cause = format!(
+            "istiod was not seen to take its new CA within {} s. Why: kubectl --context {context} -n {ns} logs deploy/istiod; or restart it: kubectl --context {context} -n {ns} rollout restart deploy/istiod",
+            waited.as_secs()
+        );
+        Self::new(Kind::Failed, target, &cause)
+    }
+
+    pub(super) fn not_synced(target: &Target<'_>, missing: &[String]) -> Self {
+        let (context, ns) = (target.context, target.namespace);
+        let cause = format!(
+            "its istiod does not read {}: does it reach their API servers? Why: kubectl --context {context} -n {ns} logs deploy/istiod",
+            missing.join(", ")
+        );
+        Self::new(Kind::Failed, target, &cause)
+    }
+
+    pub(super) fn not_attached(target: &Target<'_>) -> Self {
+        let primary = target.primary.unwrap_or(target.cluster);
+        let cause = format!(
+            "the istiod of {primary} does not serve it yet: its webhook has no root, or there is no ConfigMap istio-ca-root-cert; see {primary}'s remote secret and kubectl logs deploy/istiod there"
+        );
+        Self::new(Kind::Transient, target, &cause)
+    }
+
+    pub(super) fn no_access(other: &Target<'_>, why: &str) -> Self {
+        Self::new(Kind::Failed, other, &format!("no remote secret: {why}"))
     }
 
     pub(super) fn other_root_served(target: &Target<'_>, published: bool) -> Self {
@@ -220,6 +356,17 @@ impl StepError {
         );
         // istiod writes the ConfigMap some time after it is ready, and over one of an earlier install.
         Self::new(Kind::Transient, target, &cause)
+    }
+
+    pub(super) fn no_uninstall(target: &Target<'_>) -> Self {
+        let (context, ns, mark) = (target.context, target.namespace, super::live::MARK);
+        let cause = format!(
+            "istioctl {} cannot uninstall. Do what its guide says: istioctl manifest generate -f {}/install.yaml | kubectl --context {context} delete --ignore-not-found -f -; then kubectl --context {context} -n {ns} annotate configmap {mark} {}-, and destroy again for the rest",
+            target.istio,
+            target.cluster,
+            super::live::INSTALLED
+        );
+        Self::new(Kind::Failed, target, &cause)
     }
 
     pub(super) fn not_up(target: &Target<'_>) -> Self {
@@ -245,9 +392,20 @@ mod tests {
         Target {
             cluster: "cluster1",
             context: "ctx",
+            kubeconfig: None,
+            api_server: None,
+            mesh: "mesh1",
             namespace: "istio-system",
             network: None,
             primary: None,
+            several_networks: false,
+            discovery_address: None,
+            has_remotes: false,
+            gateway: false,
+            ambient: false,
+            reads: Vec::new(),
+            is_read: false,
+            allowed: Default::default(),
             runs_istiod: true,
             istio: IstioVersion {
                 major: 1,
@@ -352,6 +510,16 @@ mod tests {
                 Transient,
                 "busy",
                 "Error from server (TooManyRequests): the server is currently unable",
+            ),
+            (
+                Transient,
+                "not available",
+                "Error from server (ServiceUnavailable): the server is currently unable to handle the request",
+            ),
+            (
+                Transient,
+                "failed",
+                "Error from server (InternalError): etcdserver: leader changed",
             ),
             (Failed, "exit code 1: boom", "first\nboom\n\n"),
         ];

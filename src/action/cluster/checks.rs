@@ -1,0 +1,285 @@
+//! What must hold before a cluster is changed for the first time: releases that fit, permissions, and
+//! that it is the cluster it was. Questions and the reading of answers; it runs nothing.
+
+use serde_json::{Value, json};
+
+use super::{Target, Tools, live::kubectl};
+use crate::{host::process::Command, plan::model::IstioVersion};
+
+/// The oldest Kubernetes of each Istio release: `MinK8SVersion` of istioctl, by release tag.
+const OLDEST: [(u16, u16); 11] = [
+    (31, 32),
+    (30, 32),
+    (29, 30),
+    (26, 29),
+    (24, 28),
+    (21, 26),
+    (19, 25),
+    (17, 23),
+    (13, 19),
+    (9, 17),
+    (7, 16),
+];
+
+/// Something that may be asked of an API server.
+struct Need {
+    group: &'static str,
+    /// With its subresource, if that is what is asked for.
+    resource: &'static str,
+    verbs: &'static [&'static str],
+}
+
+const fn need(group: &'static str, resource: &'static str, verbs: &'static [&'static str]) -> Need {
+    Need {
+        group,
+        resource,
+        verbs,
+    }
+}
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+const LOOK: &[&str] = &["get", "list"];
+const MAKE: &[&str] = &["get", "list", "create", "patch"];
+const MAKE_AND_PRUNE: &[&str] = &["get", "list", "create", "patch", "delete"];
+const GRANT: &[&str] = &[
+    "get", "list", "create", "patch", "delete", "escalate", "bind",
+];
+const WATCH: &[&str] = &["get", "list", "watch", "create", "patch", "update"];
+
+/// What a whole run asks of a cluster (cluster facts §7): enough for the secret, an install and remote secrets. istioctl
+/// looks for what to prune in every namespace; and whoever may grant more than they hold, as it needs, can have
+/// any permission. So nothing is won by asking for some of them in one namespace only.
+const NEEDS: &[Need] = &[
+    need("", "namespaces", &["get", "create", "patch"]),
+    need("", "secrets", MAKE_AND_PRUNE),
+    need("", "configmaps", MAKE_AND_PRUNE),
+    need("", "serviceaccounts", MAKE_AND_PRUNE),
+    need("", "services", MAKE_AND_PRUNE),
+    need("", "pods", LOOK),
+    need("", "pods/portforward", &["get", "create"]),
+    need("", "pods/proxy", &["get"]),
+    need("", "events", &["list"]),
+    need("apps", "deployments", MAKE_AND_PRUNE),
+    need("apps", "daemonsets", MAKE_AND_PRUNE),
+    need("apps", "replicasets", LOOK),
+    need("autoscaling", "horizontalpodautoscalers", MAKE_AND_PRUNE),
+    need("policy", "poddisruptionbudgets", MAKE_AND_PRUNE),
+    need(
+        "coordination.k8s.io",
+        "leases",
+        &["get", "create", "delete", "update"],
+    ),
+    need(RBAC, "roles", GRANT),
+    need(RBAC, "rolebindings", MAKE_AND_PRUNE),
+    need(RBAC, "clusterroles", GRANT),
+    need(RBAC, "clusterrolebindings", MAKE_AND_PRUNE),
+    need(
+        "admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations",
+        WATCH,
+    ),
+    need(
+        "admissionregistration.k8s.io",
+        "validatingwebhookconfigurations",
+        WATCH,
+    ),
+    need("apiextensions.k8s.io", "customresourcedefinitions", MAKE),
+    need("networking.istio.io", "envoyfilters", LOOK),
+];
+
+/// Asks for the server's release.
+pub(super) fn server_version(target: &Target<'_>, tools: &Tools) -> Command {
+    let mut command = kubectl(target, tools, &["version", "-o", "json"]);
+    command.capture_stdout = true;
+    command
+}
+
+/// Asks for the Gateway API, which clusters do not have by themselves.
+pub(super) fn gateway_api(target: &Target<'_>, tools: &Tools) -> Command {
+    let crd = "gateways.gateway.networking.k8s.io";
+    let args = [
+        "get",
+        "customresourcedefinitions",
+        crd,
+        "-o",
+        "name",
+        "--ignore-not-found",
+    ];
+    let mut command = kubectl(target, tools, &args);
+    command.capture_stdout = true;
+    command
+}
+
+/// What to do where [`gateway_api`] found nothing.
+pub(super) fn no_gateway_api(target: &Target<'_>) -> String {
+    format!(
+        "it lacks the Gateway API's CRDs, which an ambient gateway is an object of: kubectl --context {} apply -f https://github.com/kubernetes-sigs/gateway-api/releases/latest/download/standard-install.yaml",
+        shell(target.context)
+    )
+}
+
+/// What the plan asks of istioctl that its release cannot do (istioctl/pkg/multicluster/remote_secret.go of 1.4.0,
+/// 1.5.0, 1.8.0 and 1.9.0).
+pub(super) fn beyond(target: &Target<'_>) -> Option<String> {
+    let cannot = match target.is_read {
+        true if !target.since(5) => "name the cluster of a remote secret, which 1.5 can",
+        true if !target.since(9) && target.api_server.is_some() => {
+            "write an `api-server` into a remote secret, which 1.9 can"
+        }
+        _ => return None,
+    };
+    Some(format!("istioctl {} cannot {cannot}", target.istio))
+}
+
+/// Asks istioctl for its own release, and no cluster for anything.
+pub(super) fn istioctl_version(tools: &Tools) -> Command {
+    Command {
+        program: tools.istioctl.clone(),
+        args: ["version", "--remote=false", "-o", "json"]
+            .map(str::to_owned)
+            .to_vec(),
+        timeout: Some(std::time::Duration::from_secs(20)),
+        capture_stdout: true,
+        ..Command::default()
+    }
+}
+
+/// Asks who the user is, and every need at once. The answers are JSON objects in the same order. Reviews with
+/// metadata of their own are refused.
+pub(super) fn permissions(target: &Target<'_>, tools: &Tools) -> Command {
+    let who = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
+    let reviews = NEEDS
+        .iter()
+        .flat_map(|need| need.verbs.iter().map(move |verb| (need, *verb)));
+    let reviews = reviews.map(|(need, verb)| {
+        let (resource, sub) = need.resource.split_once('/').unwrap_or((need.resource, ""));
+        let mut attributes = json!({ "group": need.group, "resource": resource, "verb": verb });
+        if !sub.is_empty() {
+            attributes["subresource"] = json!(sub);
+        }
+        json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": { "resourceAttributes": attributes },
+        })
+    });
+    let items: Vec<Value> = std::iter::once(who).chain(reviews).collect();
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
+    let mut command = kubectl(
+        target,
+        tools,
+        &["create", "-f", "-", "-o", "json", "--validate=false"],
+    );
+    command.stdin = Some(list.to_string().into_bytes().into());
+    command.capture_stdout = true;
+    command
+}
+
+/// What the user lacks and the command that grants it; `None` where nothing is lacking, or where the answer tells
+/// nothing. The command grants every need, so that a second one takes nothing away.
+pub(super) fn lacking(answer: &[u8], target: &Target<'_>) -> Option<String> {
+    let mut user = "USER".to_owned();
+    let mut denied: Vec<(String, Vec<String>)> = Vec::new();
+    let answers = serde_json::Deserializer::from_slice(answer).into_iter::<Value>();
+    for answer in answers.map_while(Result::ok) {
+        if let Some(name) = answer["status"]["userInfo"]["username"].as_str() {
+            user = name.to_owned();
+        }
+        if answer["kind"] != "SelfSubjectAccessReview" || answer["status"]["allowed"] == true {
+            continue;
+        }
+        let asked = &answer["spec"]["resourceAttributes"];
+        let word = |name: &str| asked[name].as_str().unwrap_or_default();
+        let mut resource = word("resource").to_owned();
+        if let Some(sub) = asked["subresource"].as_str() {
+            resource = format!("{resource}/{sub}");
+        }
+        match denied.iter_mut().find(|(r, _)| *r == resource) {
+            Some((_, verbs)) => verbs.push(word("verb").to_owned()),
+            None => denied.push((resource, vec![word("verb").to_owned()])),
+        }
+    }
+    if denied.is_empty() {
+        return None;
+    }
+    let denied: Vec<_> = denied
+        .iter()
+        .map(|(resource, verbs)| format!("{resource} ({})", verbs.join(", ")))
+        .collect();
+    let rule = |need: &Need| json!({ "apiGroups": [need.group], "resources": [need.resource], "verbs": need.verbs });
+    let rules: Vec<_> = NEEDS
+        .iter()
+        .map(|need| format!("- {}\n", rule(need)))
+        .collect();
+    let subject = json!({ "apiGroup": RBAC, "kind": "User", "name": user });
+    Some(format!(
+        "the user of context {} lacks permissions: {}. Somebody who may grants them with
+
+kubectl --context THEIRS apply -f - <<'EOF'
+apiVersion: {RBAC}/v1
+kind: ClusterRole
+metadata: {{name: meshplan}}
+rules:
+{}---
+apiVersion: {RBAC}/v1
+kind: ClusterRoleBinding
+metadata: {{name: meshplan}}
+roleRef: {{apiGroup: {RBAC}, kind: ClusterRole, name: meshplan}}
+subjects:
+- {subject}
+EOF
+",
+        target.context,
+        denied.join(", "),
+        rules.concat(),
+    ))
+}
+
+fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@".contains(c);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// Why the server's release does not do, if it does not.
+pub(super) fn too_old(answer: &[u8], istio: IstioVersion) -> Option<String> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let server = &answer["serverVersion"];
+    // Some providers write `32+`.
+    let digits = |name: &str| -> Option<u16> {
+        let text = server[name].as_str()?;
+        text[..text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len())]
+            .parse()
+            .ok()
+    };
+    let (major, minor) = (digits("major")?, digits("minor")?);
+    let oldest = OLDEST
+        .iter()
+        .find(|(release, _)| istio.minor >= *release)?
+        .1;
+    (major == 1 && minor < oldest).then(|| {
+        format!("it runs Kubernetes {major}.{minor}, and Istio {istio} needs 1.{oldest}: upgrade it, or plan an older istio-version")
+    })
+}
+
+/// Why istioctl's own release is not the plan's, if it is not. A development build tells nothing.
+pub(super) fn other_istioctl(answer: &[u8], istio: IstioVersion, tools: &Tools) -> Option<String> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let version = answer["clientVersion"]["version"].as_str()?;
+    let mut numbers = version.split('.').map(|n| n.parse::<u16>());
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        return None;
+    };
+    ((major, minor) != (istio.major, istio.minor)).then(|| {
+        format!(
+            "{} is of Istio {version}, and the plan is for {istio}: write istio-version \"{major}.{minor}\", or name another istioctl in ISTIOCTL",
+            tools.istioctl
+        )
+    })
+}
