@@ -20,6 +20,8 @@ Exit codes: 0 done, or nothing to do · 1 a task failed · 2 command line · 3 p
 /// meshplan's commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a plan from kubeconfig contexts, with what their clusters already are
+    Init(InitArgs),
     /// Build what is out of date, then take each cluster with a context its steps
     Run(RunArgs),
     /// Read the plan and say everything that is wrong with it
@@ -28,8 +30,12 @@ pub enum Command {
     List(ListArgs),
     /// Draw the graph: dot, mermaid, json, or a picture as svg
     Graph(GraphArgs),
-    /// Remove what meshplan made, and nothing else
+    /// Say what is not as the plan has it; with --live, in the clusters too
+    Verify(VerifyArgs),
+    /// Remove what meshplan made on this machine, and nothing else
     Clean(CleanArgs),
+    /// Remove what meshplan made in clusters, and nothing else
+    Destroy(DestroyArgs),
     /// Write completions for a shell
     Completions {
         /// The shell
@@ -74,6 +80,52 @@ pub enum Format {
     Human,
     /// One JSON object a line, on standard output
     Json,
+}
+
+/// `meshplan init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The plan to write; a file that is there is never overwritten, `-` is standard output
+    #[arg(default_value = "mesh.kdl", value_hint = clap::ValueHint::FilePath)]
+    pub plan: Utf8PathBuf,
+    /// A kubeconfig context for each cluster, in the plan's order (repeatable; without one, they are
+    /// picked on the terminal)
+    #[arg(long, value_name = "CONTEXT")]
+    pub context: Vec<String>,
+    /// How the clusters form a mesh; with primary-remote, the first context is the primary
+    #[arg(long, value_name = "TOPOLOGY", default_value = "multi-primary")]
+    pub topology: Topology,
+    /// The mesh ID (default: what Istio was installed with, else mesh1)
+    #[arg(long, value_name = "NAME")]
+    pub mesh: Option<String>,
+}
+
+/// Istio's deployment models of several clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Topology {
+    /// An istiod in each cluster; pods reach each other directly
+    MultiPrimary,
+    /// An istiod in each cluster; traffic between them goes through east-west gateways
+    MultiPrimaryMultiNetwork,
+    /// One istiod serves all clusters; pods reach each other directly
+    PrimaryRemote,
+    /// One istiod serves all clusters; traffic between them goes through east-west gateways
+    PrimaryRemoteMultiNetwork,
+}
+
+impl Topology {
+    /// Clusters but the first have no istiod of their own.
+    pub fn has_remotes(self) -> bool {
+        matches!(self, Self::PrimaryRemote | Self::PrimaryRemoteMultiNetwork)
+    }
+
+    /// Each cluster is on a network of its own.
+    pub fn several_networks(self) -> bool {
+        matches!(
+            self,
+            Self::MultiPrimaryMultiNetwork | Self::PrimaryRemoteMultiNetwork
+        )
+    }
 }
 
 /// `meshplan run`.
@@ -127,6 +179,14 @@ pub enum Allow {
     Rekey,
     /// Replace the root certificate; every cluster needs the new one
     RootReissue,
+    /// Take over fields in a cluster that another field manager owns
+    TakeOver,
+    /// Replace the root that a living istiod serves: its workloads lose trust until they restart
+    OtherRoot,
+    /// Install over an istiod of another mesh
+    OtherMesh,
+    /// Let a context reach another cluster than last time
+    OtherCluster,
 }
 
 /// `meshplan check`.
@@ -166,6 +226,9 @@ pub struct GraphArgs {
     /// Targets to draw with all they need (default: all), and NAME=VALUE
     #[arg(value_name = "TARGET|NAME=VALUE")]
     pub words: Vec<String>,
+    /// Draw the mesh in place of its tasks: networks, clusters, who signs and who reads whom
+    #[arg(long)]
+    pub mesh: bool,
     /// What to write
     #[arg(long, value_name = "FORMAT", default_value = "dot")]
     pub format: Drawing,
@@ -185,6 +248,40 @@ pub enum Drawing {
     Json,
     /// A picture, drawn here
     Svg,
+}
+
+/// `meshplan verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The plan and its surroundings.
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// NAME=VALUE for variables that the plan reads
+    #[arg(value_name = "NAME=VALUE")]
+    pub words: Vec<String>,
+    /// Ask every cluster that has a context; change nothing
+    #[arg(long)]
+    pub live: bool,
+    /// How to tell what was found
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub format: Format,
+}
+
+/// `meshplan destroy`.
+#[derive(Debug, Args)]
+pub struct DestroyArgs {
+    /// The plan and its surroundings.
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// Clusters (default: all with a context), and NAME=VALUE
+    #[arg(value_name = "CLUSTER|NAME=VALUE")]
+    pub words: Vec<String>,
+    /// Agree to the list without being asked
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Say what would be removed, remove nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
 }
 
 /// `meshplan clean`.

@@ -2,7 +2,10 @@
 //! machine's own files, clock and signals together with the engine.
 
 mod args;
+mod clusters;
 mod exit;
+mod init;
+mod starter;
 
 use std::{
     io::{self, Write},
@@ -14,7 +17,10 @@ use camino::Utf8PathBuf;
 use clap::{CommandFactory, Parser};
 
 use crate::{
-    action::{cluster::Tools, pki},
+    action::{
+        cluster::{Allowed, Tools},
+        pki,
+    },
     build::{
         self, Site,
         clean::{CleanRequest, Cleaned, clean},
@@ -50,11 +56,14 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.command {
+        Command::Init(args) => init::init(&args),
         Command::Run(args) => run(&args),
         Command::Check(args) => check(&args),
         Command::List(args) => list(&args),
         Command::Graph(args) => draw_graph(&args),
+        Command::Verify(args) => clusters::verify(&args),
         Command::Clean(args) => clean_up(&args),
+        Command::Destroy(args) => clusters::destroy(&args),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "meshplan", &mut text);
@@ -242,6 +251,12 @@ fn run(args: &args::RunArgs) -> Result<ExitCode, Failure> {
         always: args.always_make,
         allow_rekey: args.allow.contains(&Allow::Rekey),
         allow_root_reissue: args.allow.contains(&Allow::RootReissue),
+        allowed: Allowed {
+            take_over: args.allow.contains(&Allow::TakeOver),
+            other_root: args.allow.contains(&Allow::OtherRoot),
+            other_mesh: args.allow.contains(&Allow::OtherMesh),
+        },
+        other_cluster: args.allow.contains(&Allow::OtherCluster),
         dry_run: args.dry_run,
         explain: args.explain,
         keep_going: args.keep_going,
@@ -371,6 +386,11 @@ fn draw_graph(args: &args::GraphArgs) -> Result<ExitCode, Failure> {
     let talk = Talk::new(args.plan.color, false);
     let read = read(&args.plan, &args.words, &talk)?;
     let (site, cwd, targets) = site(read);
+    if let (true, Some(word)) = (args.mesh, targets.first()) {
+        return Err(Failure::usage(format!(
+            "`graph --mesh` draws the whole mesh: it takes a plan and NAME=VALUE only, not `{word}`"
+        )));
+    }
     let wanted: Vec<_> = if targets.is_empty() {
         site.graph.task_ids().collect()
     } else {
@@ -394,9 +414,15 @@ fn draw_graph(args: &args::GraphArgs) -> Result<ExitCode, Failure> {
     } else {
         None
     };
-    let drawing = graph::drawing(&site.plan, &site.graph, &order, &|id| {
+    let state = |id| {
         let judged = judgement.as_ref().and_then(|j| j.tasks.get(&id))?;
         let state = match judged.verdict {
+            // Only a run looks at clusters.
+            _ if matches!(site.graph.task(id).action, graph::Action::Step(..))
+                && judged.verdict == Verdict::Stale =>
+            {
+                draw::State::Unknown
+            }
             Verdict::Current | Verdict::Adopted => draw::State::Current,
             Verdict::Stale => draw::State::Stale,
             Verdict::Refused | Verdict::Blocked => draw::State::Refused,
@@ -410,14 +436,21 @@ fn draw_graph(args: &args::GraphArgs) -> Result<ExitCode, Failure> {
                 .map(|w| w.text.clone())
                 .unwrap_or_default(),
         ))
-    });
+    };
     let format = match args.format {
         Drawing::Dot => draw::Format::Dot,
         Drawing::Mermaid => draw::Format::Mermaid,
         Drawing::Json => draw::Format::Json,
         Drawing::Svg => draw::Format::Svg,
     };
-    say(draw::draw(&drawing, format).as_bytes())
+    let (plan, graph) = (&site.plan, &site.graph);
+    let text = if args.mesh {
+        let states = graph::cluster_states(plan, graph, &state);
+        draw::mesh::draw(&graph::mesh(plan, &|c| states[c].clone()), format)
+    } else {
+        draw::draw(&graph::drawing(plan, graph, &order, &state), format)
+    };
+    say(text.as_bytes())
 }
 
 fn clean_up(args: &args::CleanArgs) -> Result<ExitCode, Failure> {
