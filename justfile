@@ -6,9 +6,18 @@ default:
 demo:
     cargo run --release -- run plans/demo.kdl
 
-# Every test; a judge that is not installed is reported as skipped
+# Every test but those of real clusters; a judge that is not installed is reported as skipped
 test:
     cargo test
+
+# Build the tools of real clusters into target/lab (Go; 20 minutes, once)
+lab:
+    tests/lab/lab build
+
+# The tests on real clusters, all or those whose names contain FILTER
+e2e *FILTER: lab
+    cargo test --test e2e --test bad_days --no-run
+    tests/lab/lab inside cargo test --test e2e --test bad_days -- --ignored --test-threads=1 {{FILTER}}
 
 # Formatting, lints and documentation, with warnings denied
 lint:

@@ -6,6 +6,7 @@ mod support;
 
 use std::{fs, path::Path};
 
+use meshplan::action::pki;
 use support::{TWO, World};
 
 fn tools(plan: &str) -> World {
@@ -35,10 +36,11 @@ fn calls(world: &World) -> String {
     String::from_utf8(world.read("fake/calls.log")).unwrap()
 }
 
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "east-namespace",
     "east-secret",
     "east-install",
+    "east-gateway",
     "east-ready",
 ];
 
@@ -64,6 +66,7 @@ fn a_cluster_with_a_context_is_taken_to_ready_and_the_other_is_left_undone() {
     assert!(
         said.lines()
             .skip(1)
+            .filter(|l| !l.ends_with("version --remote=false -o json"))
             .all(|l| l.contains("--context ctx-east") || l.contains("--context=ctx-east")),
         "{said}"
     );
@@ -84,11 +87,22 @@ fn a_cluster_with_a_context_is_taken_to_ready_and_the_other_is_left_undone() {
         "plan.kdl",
         with_contexts().replace("cluster-ca {", "cluster-ca { validity \"365d\";"),
     );
-    let third = world.run(&["east-secret"]).exits(0).ran();
-    assert_eq!(
-        third,
-        ["east-secret", "east/ca-cert.pem", "east/cert-chain.pem"]
+    world.run(&["east/cert-chain.pem"]).exits(0);
+    let chain = pki::read_cert(&world.read("out/east/cert-chain.pem")).unwrap();
+    let metric = "citadel_server_cert_chain_expiry_timestamp";
+    let ends = chain.not_after.unix_timestamp();
+    world.write(
+        "fake/answers/metrics/match",
+        "kubectl *get --raw*/istiod-1:15014/*",
     );
+    world.write(
+        "fake/answers/metrics/stdout",
+        format!("# HELP {metric}\n{metric} {ends:e}\n"),
+    );
+    let third = world.run(&["east-secret"]).exits(0);
+    assert_eq!(third.ran(), ["east-secret"]);
+    let waits = &third.events("task-waits")[0];
+    assert_eq!(waits["on"], "istiod of cluster east to take its new CA");
 }
 
 #[test]
@@ -117,7 +131,7 @@ fn what_is_missing_is_told_first_and_files_are_built_all_the_same() {
         );
         assert!(world.exists("out/east/cert-chain.pem") && world.exists("out/west/install.yaml"));
         let blocked = &ran.events("task-failed")[0]["blocked"];
-        assert_eq!(blocked.as_array().unwrap().len(), 3, "{blocked}");
+        assert_eq!(blocked.as_array().unwrap().len(), 4, "{blocked}");
     }
 }
 
@@ -139,10 +153,13 @@ fn a_step_that_fails_blocks_what_follows_and_shows_what_the_tool_said() {
             .unwrap()
             .contains("the sky is falling")
     );
-    assert_eq!(failed["blocked"], serde_json::json!(["east-ready"]));
+    assert_eq!(
+        failed["blocked"],
+        serde_json::json!(["east-gateway", "east-ready"])
+    );
     fs::remove_dir_all(world.path("fake/answers")).unwrap();
     let healed = world.run(&[]).exits(0);
-    assert_eq!(healed.ran(), ["east-install"]);
+    assert_eq!(healed.ran(), ["east-gateway", "east-install"]);
 }
 
 #[test]

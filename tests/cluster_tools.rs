@@ -2,23 +2,26 @@
 //! of kubectl and istioctl.
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, path::PathBuf};
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use camino::Utf8PathBuf;
 use meshplan::{
     action::cluster::{
-        Absent, Cacerts, Hands, Kind, Outcome, StepError, Target, Tools, Wanted, perform, preflight,
+        Absent, Allowed, Cacerts, Hands, Kind, Live, Outcome, StepError, Target, Tools, Wanted,
+        made, observe, perform, preflight,
     },
-    host::process::{Command, GRACE, Interrupt, run},
+    host::process::{Command, Finished, GRACE, Interrupt, run},
     plan::model::IstioVersion,
 };
 use tempfile::TempDir;
+use time::OffsetDateTime;
 
 /// The fakes, and a mesh's files to push.
 struct Lab {
     dir: TempDir,
     tools: Tools,
     pauses: Vec<u64>,
+    waited: Vec<String>,
     yaml: String,
 }
 
@@ -30,16 +33,66 @@ const FILES: Cacerts<'_> = Cacerts {
     ca_key: KEY,
     cert_chain: b"chain\n",
     root_cert: ROOT,
+    ends: OffsetDateTime::UNIX_EPOCH,
 };
+
+/// Looks each time, and may change everything.
+impl Hands for Lab {
+    fn run(&mut self, command: &Command) -> io::Result<Finished> {
+        run(&self.command(command), &Interrupt::new(GRACE), &mut |_| {})
+    }
+
+    fn wait(&mut self, pause: Duration) {
+        self.pauses.push(pause.as_secs());
+    }
+
+    fn look(&mut self, target: &Target<'_>) -> Result<Arc<Live>, StepError> {
+        let tools = self.tools.clone();
+        observe(target, &tools, &mut |c| self.run(c)).map(Arc::new)
+    }
+
+    fn forget(&mut self, _: &Target<'_>) {}
+
+    fn may_change(&mut self, _: &Target<'_>, _: bool) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    fn waits(&mut self, on: &str) {
+        self.waited.push(on.to_owned());
+    }
+
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH
+    }
+
+    fn holder(&self) -> String {
+        "this run".to_owned()
+    }
+
+    fn has_ended(&self, holder: &str) -> bool {
+        holder == "a run that ended"
+    }
+}
 
 fn target() -> Target<'static> {
     Target {
         cluster: "cluster1",
         context: "ctx-1",
+        kubeconfig: None,
+        api_server: None,
+        mesh: "mesh1",
         namespace: "istio-system",
         network: Some("network1"),
+        several_networks: false,
         primary: None,
+        discovery_address: None,
+        has_remotes: false,
+        gateway: false,
+        ambient: false,
         runs_istiod: true,
+        reads: Vec::new(),
+        is_read: false,
+        allowed: Allowed::default(),
         istio: IstioVersion {
             major: 1,
             minor: 30,
@@ -61,6 +114,7 @@ impl Lab {
             dir: tempfile::tempdir().unwrap(),
             tools,
             pauses: Vec::new(),
+            waited: Vec::new(),
             yaml,
         }
     }
@@ -74,19 +128,8 @@ impl Lab {
     }
 
     fn perform(&mut self, wanted: &Wanted<'_>, target: &Target<'_>) -> Result<Outcome, StepError> {
-        let (tools, mut pauses) = (self.tools.clone(), Vec::new());
-        let interrupt = Interrupt::new(GRACE);
-        let outcome = perform(
-            wanted,
-            target,
-            &tools,
-            &mut Hands {
-                run: &mut |c| run(&self.command(c), &interrupt, &mut |_| {}),
-                wait: &mut |pause| pauses.push(pause.as_secs()),
-            },
-        );
-        self.pauses.extend(pauses);
-        outcome
+        let tools = self.tools.clone();
+        perform(wanted, target, &tools, self)
     }
 
     /// All steps of a cluster; what each did.
@@ -100,6 +143,7 @@ impl Lab {
             Wanted::Install {
                 file: &file,
                 yaml: yaml.as_bytes(),
+                primary: None,
             },
             Wanted::Ready { root_cert: ROOT },
         ];
@@ -150,19 +194,20 @@ fn a_cluster_from_nothing_then_nothing_to_do() {
         ]
     );
     let kubectl = "kubectl --context ctx-1 -n istio-system --request-timeout=30s";
-    let look = format!("{kubectl} get -f - -o json --ignore-not-found");
+    let look = format!("{kubectl} get -f - -o json --ignore-not-found --show-managed-fields");
     let apply =
         format!("{kubectl} apply --server-side --field-manager=meshplan --validate=false -f -");
+    let mark = format!("{apply} --force-conflicts");
     let install = "istioctl install --context ctx-1 -y -f DIR/install.yaml".to_owned();
     let first = lab.calls();
     assert_eq!(
         first,
-        [&look, &apply, &look, &apply, &look, &install, &apply, &look].map(String::clone)
+        [&look, &apply, &look, &apply, &look, &install, &mark, &look].map(String::clone)
     );
     let stdin = |n: u32| fs::read_to_string(lab.dir.path().join(format!("stdin.{n}"))).unwrap();
     assert_eq!(
         stdin(2),
-        r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"istio-system","labels":{"topology.istio.io/network":"network1"}}}"#
+        r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"istio-system","annotations":{"meshplan/made":"true"},"labels":{"topology.istio.io/network":"network1"}}}"#
     );
     assert!(
         stdin(4).contains(KEY_BASE64),
@@ -218,8 +263,7 @@ fn a_living_mesh_is_not_broken() {
     let error = lab.perform(&Wanted::Secret(other), &target()).unwrap_err();
     assert_eq!(error.kind, Kind::Refused);
     assert!(
-        error.cause.contains("another root-cert.pem")
-            && error.cause.contains("delete secret cacerts"),
+        error.cause.contains("another root-cert.pem") && error.cause.contains("--allow other-root"),
         "{error}"
     );
 
@@ -305,7 +349,7 @@ fn what_passes_is_tried_again_and_what_does_not_is_not() {
 }
 
 #[test]
-fn a_failed_install_shows_the_newest_event_and_is_not_marked() {
+fn a_failed_install_shows_pods_and_warnings_and_is_not_marked() {
     let mut lab = Lab::new();
     lab.perform(&Wanted::Namespace, &target()).unwrap();
     let late = "✘ Ingress gateways encountered an error: failed to wait for resource: resources not ready after 20s: context deadline exceeded\n";
@@ -318,28 +362,40 @@ fn a_failed_install_shows_the_newest_event_and_is_not_marked() {
             ("stderr", late),
         ],
     );
+    let forbidden = r#"ReplicaSet/gw: Error creating: pods "gw-" is forbidden: violates PodSecurity "restricted:latest""#;
     lab.answer(
         "2",
         &[
             ("match", "kubectl *get events*"),
             (
                 "stdout",
-                "Pod/a: old\nReplicaSet/gw: failed calling webhook\n",
+                &format!(
+                    "Pod/a: old\nPod/b: pulled late\nPod/c: back-off\n{forbidden}\n{forbidden}\n"
+                ),
             ),
         ],
     );
+    let pods = r#"{"items":[
+        {"metadata":{"name":"istiod-1"},"status":{"phase":"Pending","containerStatuses":[{"state":{"waiting":{"reason":"ImagePullBackOff"}}}]}},
+        {"metadata":{"name":"gw-1"},"status":{"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","message":"0/3 nodes are available"}]}},
+        {"metadata":{"name":"gw-2"},"status":{"phase":"Running","containerStatuses":[{"state":{"waiting":{"reason":"CrashLoopBackOff"}}}]}},
+        {"metadata":{"name":"well"},"status":{"phase":"Running"}}]}"#;
+    lab.answer("3", &[("match", "kubectl *get pods*"), ("stdout", pods)]);
     let file = Utf8PathBuf::from_path_buf(lab.dir.path().join("install.yaml")).unwrap();
     fs::write(&file, &lab.yaml).unwrap();
     let yaml = lab.yaml.clone();
     let wanted = Wanted::Install {
         file: &file,
         yaml: yaml.as_bytes(),
+        primary: None,
     };
     let error = lab.perform(&wanted, &target()).unwrap_err();
     assert!(
-        error
-            .cause
-            .ends_with("Newest warning: ReplicaSet/gw: failed calling webhook"),
+        error.cause.contains(
+            "Pods: istiod-1 ImagePullBackOff, gw-1 0/3 nodes are available, gw-2 CrashLoopBackOff. "
+        ) && error.cause.ends_with(&format!(
+            "Newest warnings: Pod/b: pulled late; Pod/c: back-off; {forbidden}"
+        )),
         "{error}"
     );
     assert_eq!(
@@ -369,7 +425,7 @@ fn an_istiod_with_another_root_is_not_ready() {
 }
 
 #[test]
-fn a_remote_joins_its_primary_and_old_releases_their_commands() {
+fn a_remote_joins_its_primary() {
     let mut lab = Lab::new();
     let remote = Target {
         primary: Some("main"),
@@ -380,22 +436,114 @@ fn a_remote_joins_its_primary_and_old_releases_their_commands() {
     assert_eq!(lab.all(&remote)[3], "current");
     let namespace = fs::read_to_string(lab.state("Namespace.istio-system.json")).unwrap();
     assert!(
-        namespace.contains(r#""annotations":{"topology.istio.io/controlPlaneClusters":"main"}"#),
+        namespace.contains(r#""topology.istio.io/controlPlaneClusters":"main""#),
         "{namespace}"
     );
     assert_eq!(lab.all(&remote), ["current"; 4]);
+}
 
-    let mut lab = Lab::new();
-    lab.yaml = lab.yaml.replace("IstioOperator", "IstioControlPlane");
-    let old = Target {
-        istio: IstioVersion { major: 1, minor: 4 },
-        ..target()
+/// Every command that a release knows by another name, or not at all, as it is called (facts §3.1 and §3.2, and
+/// istioctl/cmd/root.go of the releases named).
+#[test]
+fn each_release_is_spoken_to_in_its_dialect() {
+    let install = |minor: u16| match minor {
+        0..6 => {
+            "istioctl manifest apply --context ctx-1 --skip-confirmation --wait -f DIR/install.yaml"
+        }
+        _ => "istioctl install --context ctx-1 -y -f DIR/install.yaml",
     };
-    lab.all(&old);
-    assert_eq!(lab.all(&old), ["current"; 4]);
-    let install =
-        "istioctl manifest apply --context ctx-1 --skip-confirmation --wait -f DIR/install.yaml";
-    assert!(lab.calls().iter().any(|c| c == install));
+    let restart = "kubectl --context ctx-1 -n istio-system rollout restart deploy/";
+    for minor in [4, 5, 6, 8, 9, 11, 14, 17, 31] {
+        let istio = IstioVersion { major: 1, minor };
+        let mut lab = Lab::new();
+        if minor < 5 {
+            lab.yaml = lab.yaml.replace("IstioOperator", "IstioControlPlane");
+        }
+        let main = Target {
+            istio,
+            reads: vec!["cluster2"],
+            ..target()
+        };
+        let other = Target {
+            cluster: "cluster2",
+            context: "ctx-2",
+            api_server: (minor >= 9).then_some("https://api.example"),
+            is_read: true,
+            istio,
+            ..target()
+        };
+        lab.all(&main);
+        let called = lab.calls();
+        assert!(called.iter().any(|c| c == install(minor)), "{called:#?}");
+        let asks_for_managers = called[0].ends_with("--show-managed-fields");
+        assert_eq!(asks_for_managers, minor >= 10, "{called:#?}");
+
+        if minor >= 5 {
+            lab.perform(&Wanted::Reads(&other), &main).unwrap();
+            let word = if minor < 12 { "x " } else { "" };
+            let server = if minor < 9 {
+                ""
+            } else {
+                " --server https://api.example"
+            };
+            let create = format!(
+                "istioctl {word}create-remote-secret --context ctx-2 --name cluster2 -n istio-system -i istio-system{server}"
+            );
+            let called = lab.calls();
+            assert!(called.contains(&create), "{called:#?}");
+        }
+        lab.perform(&Wanted::Synced, &main).unwrap();
+        let asked = lab.calls().iter().any(|c| c.contains("remote-clusters"));
+        assert_eq!(asked, minor >= 12);
+
+        // A new certificate under a running istiod: followed since 1.18.
+        lab.answer(
+            "metrics",
+            &[
+                ("match", "kubectl *get --raw*/metrics"),
+                ("stdout", "citadel_server_cert_chain_expiry_timestamp 0\n"),
+            ],
+        );
+        let renewed = Cacerts {
+            ca_cert: b"renewed\n",
+            ..FILES
+        };
+        lab.perform(&Wanted::Secret(renewed), &main).unwrap();
+        let restarted = lab.calls().iter().any(|c| c.starts_with(restart));
+        assert_eq!(restarted, minor < 18);
+
+        lab.answer(
+            "crds",
+            &[
+                ("match", "kubectl *get customresourcedefinitions*"),
+                ("stdout", ""),
+            ],
+        );
+        lab.answer(
+            "planes",
+            &[("match", "kubectl *get deployments*"), ("stdout", "")],
+        );
+        let tools = lab.tools.clone();
+        let made = made(&main, &tools, &mut lab);
+        let uninstall = match minor {
+            0..7 => {
+                assert!(made.unwrap_err().cause.contains("manifest generate"));
+                continue;
+            }
+            7..15 => "x uninstall",
+            _ => "uninstall",
+        };
+        let made = made.unwrap();
+        let command = &made
+            .iter()
+            .find(|r| r.what.starts_with("Istio"))
+            .unwrap()
+            .command;
+        assert_eq!(
+            command.args.join(" "),
+            format!("{uninstall} --context ctx-1 --purge -y -i istio-system")
+        );
+    }
 }
 
 #[test]

@@ -16,7 +16,10 @@ use std::{
 
 use camino::{Utf8Path, Utf8PathBuf};
 use meshplan::{
-    action::{cluster::Tools, pki},
+    action::{
+        cluster::{Allowed, Tools},
+        pki,
+    },
     build::{self, Request, RunError, Site},
     graph,
     host::{
@@ -153,6 +156,8 @@ fn run(world: &World, disk: Arc<dyn Disk + Send + Sync>, allow: bool) -> Result<
         always: false,
         allow_rekey: allow,
         allow_root_reissue: allow,
+        allowed: Allowed::default(),
+        other_cluster: false,
         dry_run: false,
         explain: false,
         keep_going: false,
