@@ -265,6 +265,8 @@ pub fn run(
             expression.stdin_file(reader)
         }
     };
+    let (mark, run) = super::lock::mark();
+    expression = expression.env(mark, run);
     if let Some(dir) = &command.dir {
         expression = expression.dir(dir);
     }
@@ -482,6 +484,13 @@ impl Sink {
     fn take(&mut self, bytes: &[u8]) {
         if self.failed.is_some() {
             return;
+        }
+        let wanted = self.bytes.len() + bytes.len();
+        if wanted > self.bytes.capacity() {
+            // By hand, since what a vector leaves behind as it grows is not wiped.
+            let mut larger = Zeroizing::new(Vec::with_capacity(2 * wanted));
+            larger.extend_from_slice(&self.bytes);
+            self.bytes = larger;
         }
         self.bytes.extend_from_slice(bytes);
         if self.whole && self.bytes.len() > self.limit {
