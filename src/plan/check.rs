@@ -108,6 +108,7 @@ impl Checker<'_> {
         let mut clusters: Vec<Cluster> = clusters.into_iter().map(|c| c.cluster).collect();
         let mut mesh = mesh?;
         gateways(&mut clusters, &mut mesh);
+        self.ambient(&mesh);
         self.identity(&mesh, &clusters);
         Some(Plan {
             file: request.file.to_owned(),
@@ -321,6 +322,25 @@ impl Checker<'_> {
             } else {
                 seen.insert(name, span);
             }
+        }
+    }
+
+    /// Ambient is for everybody since 1.24; istiod 1.25 learnt of its other networks (facts §4.6).
+    fn ambient(&mut self, mesh: &Mesh) {
+        let (minor, what) = match mesh.several_networks {
+            true => (25, "an ambient mesh of several networks"),
+            false => (24, "an ambient mesh"),
+        };
+        let oldest = IstioVersion { major: 1, minor };
+        if mesh.data_plane == DataPlane::Ambient && mesh.istio_version < oldest {
+            let message = format!("Istio {} does not have {what}", mesh.istio_version);
+            self.problem(
+                Problem::error("plan::data-plane", message)
+                    .label(mesh.span, "this mesh")
+                    .help(format!(
+                        "write istio-version \"{oldest}\" or newer, or data-plane \"sidecar\""
+                    )),
+            );
         }
     }
 
