@@ -65,6 +65,9 @@ impl Dialect {
     }
 }
 
+/// Name of the IstioOperator, which istioctl labels all that it makes with.
+pub const NAME: &str = "meshplan";
+
 /// True where this cluster runs an istiod of its own.
 pub fn runs_istiod(cluster: &Cluster, version: IstioVersion) -> bool {
     cluster.remote_of.is_none() || Dialect(version).remote_profile().is_none()
@@ -103,7 +106,7 @@ pub fn install_yaml(
         "apiVersion": api_version,
         "kind": kind,
         // Without a name the next install prunes gateways that others installed (cluster facts, 1).
-        "metadata": { "name": "meshplan", "namespace": mesh.namespace },
+        "metadata": { "name": NAME, "namespace": mesh.namespace },
         "spec": spec,
     });
     let mut text = String::new();
@@ -171,9 +174,12 @@ fn spec(mesh: &Mesh, cluster: &Cluster, clusters: &[Cluster], dialect: Dialect) 
     }
     match (cluster.gateway, ambient) {
         (true, false) => {
-            spec["components"] = json!({ "ingressGateways": gateways(cluster) });
-            values["gateways"] =
-                json!({ "istio-ingressgateway": { "injectionTemplate": "gateway" } });
+            spec["components"] = json!({ "ingressGateways": gateways(cluster, dialect) });
+            // An unknown field before (values_types.proto of 1.9.0 and 1.10.0).
+            if dialect.since(10) {
+                values["gateways"] =
+                    json!({ "istio-ingressgateway": { "injectionTemplate": "gateway" } });
+            }
         }
         // Its gateway is an object of the Gateway API, which istiod follows when told so (facts §4.6).
         (true, true) => {
@@ -192,7 +198,7 @@ fn spec(mesh: &Mesh, cluster: &Cluster, clusters: &[Cluster], dialect: Dialect) 
 
 /// The gateways of an install: in one file with istiod, which istioctl starts first. A list replaces the
 /// profile's, so a primary's own ingress gateway is named again (cluster facts §4).
-fn gateways(cluster: &Cluster) -> Value {
+fn gateways(cluster: &Cluster, dialect: Dialect) -> Value {
     let port = |name, number, at| json!({ "name": name, "port": number, "targetPort": at });
     let mut ports = vec![
         port("status-port", 15021, 15021),
@@ -206,11 +212,19 @@ fn gateways(cluster: &Cluster) -> Value {
         ports.push(port("tls-webhook-host", 443, 15018));
     }
     let mut label = json!({ "istio": "eastwestgateway", "app": EAST_WEST });
-    let mut k8s = json!({ "service": { "ports": ports } });
+    let mut env = Vec::new();
+    // What the gateway's own configuration tells since 1.11 (gen-eastwest-gateway.sh of 1.11.0).
+    if !dialect.since(11) {
+        env.push(json!({ "name": "ISTIO_META_ROUTER_MODE", "value": "sni-dnat" }));
+    }
     if let Some(network) = &cluster.network {
         label["topology.istio.io/network"] = json!(network);
         // Traffic to other networks' services comes in here, so it must see this network only.
-        k8s["env"] = json!([{ "name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": network }]);
+        env.push(json!({ "name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": network }));
+    }
+    let mut k8s = json!({ "service": { "ports": ports } });
+    if !env.is_empty() {
+        k8s["env"] = json!(env);
     }
     let east_west = json!({ "name": EAST_WEST, "enabled": true, "label": label, "k8s": k8s });
     match cluster.remote_of {
