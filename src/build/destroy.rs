@@ -1,18 +1,10 @@
 //! Takes away what meshplan made in clusters, and nothing else: first a list, then, when somebody agreed to
 //! it, the removal in that order. Files stay.
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::thread;
 
-use time::OffsetDateTime;
-
-use super::{Site, fleet::Fleet};
-use crate::{
-    action::cluster::{self, Allowed, Live, Removal, StepError, Target},
-    host::{
-        lock,
-        process::{self, Command, Finished},
-    },
-};
+use super::{Site, fleet::Fleet, verify::Eyes};
+use crate::action::cluster::{self, Allowed, Removal, StepError, Target};
 
 /// What goes from one cluster.
 #[derive(Debug)]
@@ -42,18 +34,22 @@ pub fn survey(site: &Site, names: &[String]) -> Result<Vec<Farewell>, String> {
     let in_reach = |place: &usize| plan.clusters[*place].context.is_some();
     let gone = |place: usize| names.is_empty() || names.contains(&plan.clusters[place].name);
     let places: Vec<usize> = (0..plan.clusters.len()).filter(in_reach).collect();
-    let (mut going, staying): (Vec<usize>, Vec<usize>) = places.iter().partition(|p| gone(**p));
+    let mut going: Vec<usize> = places.iter().copied().filter(|p| gone(*p)).collect();
     going.sort_by_key(|p| plan.clusters[*p].remote_of.is_none());
     let gone: Vec<&str> = going
         .iter()
         .map(|p| plan.clusters[*p].name.as_str())
         .collect();
+    let fleet = Fleet::new(site, Vec::new(), false, false);
     let ask = |place: usize, goes: bool| -> Result<Farewell, StepError> {
-        let mut hands = Hands { site };
+        let mut hands = Eyes {
+            site,
+            fleet: &fleet,
+        };
         // Every place here has a context.
         let target = Target::new(plan, place, Allowed::default());
         let removals = match &target {
-            Some(target) if goes => cluster::made(target, &site.tools, &mut hands)?,
+            Some(target) if goes => cluster::made(&gone, target, &site.tools, &mut hands)?,
             Some(target) => cluster::held_for(&gone, target, &site.tools, &mut hands)?,
             None => Vec::new(),
         };
@@ -65,10 +61,11 @@ pub fn survey(site: &Site, names: &[String]) -> Result<Vec<Farewell>, String> {
         })
     };
     let asked: Vec<_> = thread::scope(|scope| {
-        let all = staying
+        let all = places
             .iter()
             .map(|p| (*p, false))
             .chain(going.iter().map(|p| (*p, true)));
+        let ask = &ask;
         let asked: Vec<_> = all
             .map(|(place, goes)| scope.spawn(move || ask(place, goes)))
             .collect();
@@ -95,7 +92,10 @@ pub fn carry_out(
 ) -> Result<(), String> {
     let places = found.iter().map(|f| f.place).collect();
     let fleet = Fleet::new(site, places, false, false);
-    let mut hands = Hands { site };
+    let mut hands = Eyes {
+        site,
+        fleet: &fleet,
+    };
     let done = found.iter().try_for_each(|farewell| {
         let Some(target) = Target::new(&site.plan, farewell.place, Allowed::default()) else {
             return Ok(());
@@ -111,42 +111,4 @@ pub fn carry_out(
         "" => e.cause,
         said => format!("{}\n{said}", e.cause),
     })
-}
-
-/// Runs commands, and looks each time.
-struct Hands<'a> {
-    site: &'a Site,
-}
-
-impl cluster::Hands for Hands<'_> {
-    fn run(&mut self, command: &Command) -> io::Result<Finished> {
-        process::run(command, &self.site.interrupt, &mut |_| {})
-    }
-
-    fn wait(&mut self, _: Duration) {}
-
-    fn look(&mut self, target: &Target<'_>) -> Result<Arc<Live>, StepError> {
-        let tools = &self.site.tools;
-        cluster::observe(target, tools, &mut |c| self.run(c)).map(Arc::new)
-    }
-
-    fn forget(&mut self, _: &Target<'_>) {}
-
-    fn may_change(&mut self, _: &Target<'_>, _: bool) -> Result<(), StepError> {
-        Ok(())
-    }
-
-    fn waits(&mut self, _: &str) {}
-
-    fn now(&self) -> OffsetDateTime {
-        self.site.clock.now()
-    }
-
-    fn holder(&self) -> String {
-        lock::holder()
-    }
-
-    fn has_ended(&self, holder: &str) -> bool {
-        lock::has_ended(holder)
-    }
 }

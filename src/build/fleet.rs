@@ -6,7 +6,7 @@ use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use camino::Utf8PathBuf;
@@ -14,11 +14,17 @@ use camino::Utf8PathBuf;
 use super::{Site, crew::Shared};
 use crate::{
     action::cluster::{self, Allowed, Hands, Live, StepError, Target, Tools},
-    host::process::{self, Command, Finished, Interrupt},
+    host::{
+        self,
+        process::{self, Command, Finished, Interrupt},
+    },
 };
 
 /// Pauses before further looks at a cluster that does not answer: nothing is changed anywhere meanwhile.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
+
+/// How old a Lease may be when a cluster is changed: what comes then may take as long as an install.
+const RENEWAL: Duration = Duration::from_secs(300);
 
 /// Longest that a Lease's end may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -29,7 +35,8 @@ type Run<'a> = &'a (dyn Fn(&Command) -> io::Result<Finished> + Sync);
 #[derive(Default)]
 struct Seen {
     live: Option<Arc<Live>>,
-    held: bool,
+    /// When the cluster's Lease was taken or renewed.
+    held: Option<Instant>,
 }
 
 /// Clusters of one run.
@@ -112,21 +119,23 @@ impl Fleet {
         let istio = site.plan.mesh.istio_version;
         let istioctl = cluster::other_istioctl(&site.tools, istio, &mut |c| run(c));
         let ask = |target: &Target<'_>| {
-            let mut pauses = PATIENCE.iter();
-            let looked = loop {
+            let once = || {
                 let looked = self.look(target, &site.tools, &mut |c| run(c));
-                match (looked, pauses.next()) {
+                // What is lacking is more than what a look was refused for, if that is why.
+                if looked.as_ref().err().is_none_or(StepError::forbidden) {
+                    cluster::fit(target, &site.tools, istioctl.as_deref(), &mut |c| run(c))?;
+                }
+                Ok::<_, StepError>(looked?.uid.clone().unwrap_or_default())
+            };
+            let mut pauses = PATIENCE.iter();
+            loop {
+                match (once(), pauses.next()) {
                     (Err(e), Some(pause)) if e.transient() && !site.interrupt.is_set() => {
                         thread::park_timeout(*pause);
                     }
-                    (looked, _) => break looked,
+                    (asked, _) => break asked,
                 }
-            };
-            // What is lacking is more than what a look was refused for, if that is why.
-            if looked.as_ref().err().is_none_or(StepError::forbidden) {
-                cluster::fit(target, &site.tools, istioctl.as_deref(), &mut |c| run(c))?;
             }
-            Ok::<_, StepError>(looked?.uid.clone().unwrap_or_default())
         };
         let mut answers = Vec::new();
         for group in targets.chunks(shared.cluster_jobs.max(1)) {
@@ -144,7 +153,16 @@ impl Fleet {
             match answer {
                 Some(Ok(uid)) if !uid.is_empty() => {
                     if let Some(other) = owners.insert(uid.clone(), target.cluster) {
-                        unfit.insert(name, StepError::same_cluster(target, other));
+                        // Which of the two contexts is wrong, nobody knows.
+                        let both = [(target, other)].into_iter().chain(
+                            targets
+                                .iter()
+                                .find(|t| t.cluster == other)
+                                .map(|t| (t, target.cluster)),
+                        );
+                        unfit.extend(both.map(|(one, other)| {
+                            (one.cluster.to_owned(), StepError::same_cluster(one, other))
+                        }));
                     } else if let Some(was) = known.get(target.cluster).filter(|was| **was != uid)
                         && !self.other_cluster
                     {
@@ -152,7 +170,7 @@ impl Fleet {
                     }
                 }
                 Some(Err(error)) => drop(unfit.insert(name, error)),
-                _ => {}
+                _ => drop(unfit.insert(name, StepError::not_asked(target))),
             }
         }
         if unfit.is_empty() {
@@ -161,7 +179,7 @@ impl Fleet {
         unfit
     }
 
-    /// Takes a cluster's Lease, once a run.
+    /// Takes a cluster's Lease, or renews it.
     pub(super) fn hold(
         &self,
         target: &Target<'_>,
@@ -169,9 +187,12 @@ impl Fleet {
         hands: &mut dyn Hands,
     ) -> Result<(), StepError> {
         let mut seen = lock(&self.seen[target.cluster]);
-        if !seen.held {
+        if seen.held.is_none_or(|held| held.elapsed() > RENEWAL) {
+            let asked = Instant::now();
+            // Noted before it is certain: an interrupted command may have reached the server.
+            seen.held.get_or_insert(asked);
             cluster::hold(target, tools, hands)?;
-            seen.held = true;
+            seen.held = Some(asked);
         }
         Ok(())
     }
@@ -182,15 +203,20 @@ impl Fleet {
             .places
             .iter()
             .filter_map(|c| Target::new(&site.plan, *c, Allowed::default()))
-            .filter(|t| std::mem::take(&mut lock(&self.seen[t.cluster]).held))
+            .filter(|t| lock(&self.seen[t.cluster]).held.take().is_some())
             .collect();
         let calm = Interrupt::new(FAREWELL);
         thread::scope(|scope| {
             for target in &held {
-                let mut command = cluster::give_back(target, &site.tools);
-                command.timeout = Some(FAREWELL);
                 // One that stays is taken over by the next run here, or ends by itself.
-                scope.spawn(|| process::run(&{ command }, &calm, &mut |_| {}));
+                let mut run = |command: &Command| {
+                    let mut command = command.clone();
+                    command.timeout = Some(FAREWELL);
+                    process::run(&command, &calm, &mut |_| {})
+                };
+                scope.spawn(move || {
+                    cluster::give_back(target, &site.tools, &host::lock::holder(), &mut run);
+                });
             }
         });
     }

@@ -147,9 +147,21 @@ pub fn run(
     };
     let by_name = resolve(&targets)?;
     let wanted: Vec<_> = by_name.iter().flatten().copied().collect();
+    let forced = resolve(&request.force)?;
+    let is_step = |id: &TaskId| matches!(site.graph.task(*id).action, Action::Step(..));
+    if let Some((name, _)) = request
+        .force
+        .iter()
+        .zip(&forced)
+        .find(|(_, tasks)| tasks.iter().all(is_step))
+    {
+        return Err(RunError::Target(format!(
+            "`{name}` cannot be forced: a cluster step looks at its cluster each time, and changes what differs"
+        )));
+    }
     let ask = Ask {
         always: request.always,
-        force: resolve(&request.force)?.concat().into_iter().collect(),
+        force: forced.concat().into_iter().collect(),
         allow_rekey: request.allow_rekey,
         allow_root_reissue: request.allow_root_reissue,
     };

@@ -147,10 +147,10 @@ fn in_one(site: &Site, fleet: &Fleet, steps: &[TaskId]) -> Vec<Finding> {
     findings
 }
 
-/// Looks at clusters, and changes none.
-struct Eyes<'a> {
-    site: &'a Site,
-    fleet: &'a Fleet,
+/// Looks at clusters, and may not bring them to what a plan wants.
+pub(super) struct Eyes<'a> {
+    pub(super) site: &'a Site,
+    pub(super) fleet: &'a Fleet,
 }
 
 impl cluster::Hands for Eyes<'_> {

@@ -72,7 +72,6 @@ pub(super) fn destroy(args: &args::DestroyArgs) -> Result<ExitCode, Failure> {
     let talk = Talk::new(args.plan.color, false);
     let read = read(&args.plan, &args.words, &talk)?;
     let (site, _, clusters) = site(read);
-    listen(&site.interrupt).map_err(|e| Failure::task(format!("cannot listen to signals: {e}")))?;
     let found = destroy::survey(&site, &clusters).map_err(Failure::task)?;
     if found.is_empty() {
         return say(b"meshplan: nothing of meshplan's is in these clusters\n");
@@ -95,6 +94,8 @@ pub(super) fn destroy(args: &args::DestroyArgs) -> Result<ExitCode, Failure> {
     if !args.yes && !agreed()? {
         return Err(Failure::task("nothing was removed".to_owned()));
     }
+    // From here on a signal ends it between two removals; before, at once.
+    listen(&site.interrupt).map_err(|e| Failure::task(format!("cannot listen to signals: {e}")))?;
     let mut tell = |cluster: &str, what: &str| {
         let _ = writeln!(io::stderr(), "removing from {cluster}: {what}");
     };

@@ -266,10 +266,11 @@ impl Lowering<'_> {
             let Some(&primary) = primary else { continue };
             let needed = [
                 all[primary].tasks.get(&Step::Reads(place)),
+                // Out of reach, its address is the plan's word.
                 all[primary]
                     .tasks
                     .get(&Step::Gateway)
-                    .filter(|_| cluster.discovery_address.is_none()),
+                    .filter(|_| clusters[primary].context.is_some()),
             ];
             let needed: Vec<_> = needed.into_iter().flatten().copied().collect();
             let install = all[place].tasks[&Step::Install];

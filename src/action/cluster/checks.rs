@@ -60,7 +60,11 @@ const NEEDS: &[Need] = &[
     need("", "pods/portforward", &["get", "create"]),
     need("", "pods/proxy", &["get"]),
     need("", "events", &["list"]),
-    need("apps", "deployments", MAKE_AND_PRUNE),
+    need(
+        "apps",
+        "deployments",
+        &["get", "list", "watch", "create", "patch", "delete"],
+    ),
     need("apps", "daemonsets", MAKE_AND_PRUNE),
     need("apps", "replicasets", LOOK),
     need("autoscaling", "horizontalpodautoscalers", MAKE_AND_PRUNE),
@@ -86,7 +90,28 @@ const NEEDS: &[Need] = &[
     ),
     need("apiextensions.k8s.io", "customresourcedefinitions", MAKE),
     need("networking.istio.io", "envoyfilters", LOOK),
+    need("discovery.k8s.io", "endpointslices", MAKE_AND_PRUNE),
 ];
+
+/// What an east-west gateway needs besides, of sidecars and of ambient.
+const GATEWAY: &[Need] = &[
+    need("networking.istio.io", "gateways", MAKE_AND_PRUNE),
+    need("networking.istio.io", "virtualservices", MAKE_AND_PRUNE),
+];
+const AMBIENT_GATEWAY: &[Need] = &[need(
+    "gateway.networking.k8s.io",
+    "gateways",
+    MAKE_AND_PRUNE,
+)];
+
+fn needs(target: &Target<'_>) -> impl Iterator<Item = &'static Need> {
+    let gateway = match (target.gateway, target.ambient) {
+        (true, false) => GATEWAY,
+        (true, true) => AMBIENT_GATEWAY,
+        (false, _) => &[],
+    };
+    NEEDS.iter().chain(gateway)
+}
 
 /// Asks for the server's release.
 pub(super) fn server_version(target: &Target<'_>, tools: &Tools) -> Command {
@@ -149,9 +174,7 @@ pub(super) fn istioctl_version(tools: &Tools) -> Command {
 /// metadata of their own are refused.
 pub(super) fn permissions(target: &Target<'_>, tools: &Tools) -> Command {
     let who = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
-    let reviews = NEEDS
-        .iter()
-        .flat_map(|need| need.verbs.iter().map(move |verb| (need, *verb)));
+    let reviews = needs(target).flat_map(|need| need.verbs.iter().map(move |verb| (need, *verb)));
     let reviews = reviews.map(|(need, verb)| {
         let (resource, sub) = need.resource.split_once('/').unwrap_or((need.resource, ""));
         let mut attributes = json!({ "group": need.group, "resource": resource, "verb": verb });
@@ -176,17 +199,20 @@ pub(super) fn permissions(target: &Target<'_>, tools: &Tools) -> Command {
     command
 }
 
-/// What the user lacks and the command that grants it; `None` where nothing is lacking, or where the answer tells
-/// nothing. The command grants every need, so that a second one takes nothing away.
+/// What the user lacks and the command that grants it; `None` where nothing is lacking. The command grants every need, so that a second one takes nothing away.
 pub(super) fn lacking(answer: &[u8], target: &Target<'_>) -> Option<String> {
     let mut user = "USER".to_owned();
-    let mut denied: Vec<(String, Vec<String>)> = Vec::new();
+    let (mut answered, mut denied) = (0, Vec::<(String, Vec<String>)>::new());
     let answers = serde_json::Deserializer::from_slice(answer).into_iter::<Value>();
     for answer in answers.map_while(Result::ok) {
         if let Some(name) = answer["status"]["userInfo"]["username"].as_str() {
             user = name.to_owned();
         }
-        if answer["kind"] != "SelfSubjectAccessReview" || answer["status"]["allowed"] == true {
+        if answer["kind"] != "SelfSubjectAccessReview" {
+            continue;
+        }
+        answered += 1;
+        if answer["status"]["allowed"] == true {
             continue;
         }
         let asked = &answer["spec"]["resourceAttributes"];
@@ -200,16 +226,17 @@ pub(super) fn lacking(answer: &[u8], target: &Target<'_>) -> Option<String> {
             None => denied.push((resource, vec![word("verb").to_owned()])),
         }
     }
+    let asked: usize = needs(target).map(|need| need.verbs.len()).sum();
     if denied.is_empty() {
-        return None;
+        let unsaid = "its API server did not say what the user may do there";
+        return (answered < asked).then(|| unsaid.to_owned());
     }
     let denied: Vec<_> = denied
         .iter()
         .map(|(resource, verbs)| format!("{resource} ({})", verbs.join(", ")))
         .collect();
     let rule = |need: &Need| json!({ "apiGroups": [need.group], "resources": [need.resource], "verbs": need.verbs });
-    let rules: Vec<_> = NEEDS
-        .iter()
+    let rules: Vec<_> = needs(target)
         .map(|need| format!("- {}\n", rule(need)))
         .collect();
     let subject = json!({ "apiGroup": RBAC, "kind": "User", "name": user });
@@ -270,8 +297,13 @@ pub(super) fn too_old(answer: &[u8], istio: IstioVersion) -> Option<String> {
 
 /// Why istioctl's own release is not the plan's, if it is not. A development build tells nothing.
 pub(super) fn other_istioctl(answer: &[u8], istio: IstioVersion, tools: &Tools) -> Option<String> {
-    let answer: Value = serde_json::from_slice(answer).ok()?;
-    let version = answer["clientVersion"]["version"].as_str()?;
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let Some(version) = answer["clientVersion"]["version"].as_str() else {
+        return Some(format!(
+            "{} does not tell its version as istioctl does: name another in ISTIOCTL",
+            tools.istioctl
+        ));
+    };
     let mut numbers = version.split('.').map(|n| n.parse::<u16>());
     let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
         return None;

@@ -1,6 +1,8 @@
 //! One meshplan to a cluster: a Lease in Istio's namespace, for runs of different machines (two installs at
 //! once both succeed, even with different files: cluster facts §6). It knows nothing of what is done under it.
 
+use std::io;
+
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -9,7 +11,7 @@ use super::{
     live::{MARK, kubectl},
     trouble,
 };
-use crate::host::process::{Command, Exit};
+use crate::host::process::{Command, Exit, Finished};
 
 /// Longest that a run is believed to be at work when nobody can ask it.
 const SECONDS: i64 = 1800;
@@ -41,7 +43,14 @@ fn send(verb: &str, lease: &Value, target: &Target<'_>, tools: &Tools) -> Comman
     command
 }
 
-/// Takes the Lease for `holder`, also from one that has ended.
+fn get(target: &Target<'_>, tools: &Tools) -> Command {
+    let args = ["get", "lease", MARK, "-o", "json", "--ignore-not-found"];
+    let mut command = kubectl(target, tools, &args);
+    command.capture_stdout = true;
+    command
+}
+
+/// Takes the Lease for `holder`, also from one that has ended; one that is held already is renewed.
 ///
 /// # Errors
 /// Another run holds it, or it cannot be had.
@@ -56,23 +65,23 @@ pub(super) fn take(
             .run(command)
             .map_err(|e| StepError::not_run(command, tools, target, &e))
     };
-    let create = send("create", &lease(target, &holder, now, None), target, tools);
-    let created = run(hands, &create)?;
-    if created.status == Exit::Code(0) {
-        return Ok(());
-    }
-    if !created.tail.contains("AlreadyExists") && !created.tail.contains("already exists") {
-        return Err(trouble::explain(&create, target, &created));
-    }
-    let mut get = kubectl(
-        target,
-        tools,
-        &["get", "lease", MARK, "-o", "json", "--ignore-not-found"],
-    );
-    get.capture_stdout = true;
-    let got = run(hands, &get)?;
-    let Ok(found) = serde_json::from_slice::<Value>(&got.stdout) else {
-        return Err(trouble::explain(&get, target, &got));
+    let get = get(target, tools);
+    let found = loop {
+        let create = send("create", &lease(target, &holder, now, None), target, tools);
+        let created = run(hands, &create)?;
+        if created.status == Exit::Code(0) {
+            return Ok(());
+        }
+        if !created.tail.contains("AlreadyExists") && !created.tail.contains("already exists") {
+            return Err(trouble::explain(&create, target, &created));
+        }
+        let got = run(hands, &get)?;
+        match serde_json::from_slice::<Value>(&got.stdout) {
+            Ok(found) => break found,
+            // Given back between the two.
+            Err(_) if got.success() && got.stdout.is_empty() => {}
+            Err(_) => return Err(trouble::explain(&get, target, &got)),
+        }
     };
     let other = found["spec"]["holderIdentity"].as_str().unwrap_or_default();
     let since = found["spec"]["renewTime"]
@@ -100,17 +109,33 @@ pub(super) fn take(
     }
 }
 
-/// The command that gives it back.
-pub fn give_back(target: &Target<'_>, tools: &Tools) -> Command {
-    kubectl(
-        target,
-        tools,
-        &[
-            "delete",
-            "lease",
-            MARK,
-            "--ignore-not-found",
-            "--wait=false",
-        ],
-    )
+/// Gives the Lease back, if `holder` still has it.
+pub fn give_back(
+    target: &Target<'_>,
+    tools: &Tools,
+    holder: &str,
+    run: &mut dyn FnMut(&Command) -> io::Result<Finished>,
+) {
+    let Ok(got) = run(&get(target, tools)) else {
+        return;
+    };
+    let found: Value = serde_json::from_slice(&got.stdout).unwrap_or_default();
+    let version = found["metadata"]["resourceVersion"].as_str();
+    let ours = found["spec"]["holderIdentity"] == holder;
+    let Some(version) = version.filter(|_| ours) else {
+        return;
+    };
+    // Nobody else takes it between the two.
+    let options = json!({
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "preconditions": { "resourceVersion": version },
+    });
+    let path = format!(
+        "/apis/coordination.k8s.io/v1/namespaces/{}/leases/{MARK}",
+        target.namespace
+    );
+    let mut delete = kubectl(target, tools, &["delete", "--raw", &path, "-f", "-"]);
+    delete.stdin = Some(options.to_string().into_bytes().into());
+    let _ = run(&delete);
 }

@@ -37,7 +37,7 @@ pub(super) const PROVEN: &str = "meshplan/synced-sha256";
 pub(super) const MADE: &str = "meshplan/made";
 
 /// Token of the account that other clusters' istiods read this one with (facts §3.3).
-const READER_TOKEN: &str = "istio-reader-service-account-istio-remote-secret-token";
+pub(super) const READER_TOKEN: &str = "istio-reader-service-account-istio-remote-secret-token";
 
 /// SHA-256 of a text, as good as the text where only equality counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub struct Live {
     /// Digests of the secret cacerts, of its values as base64.
     pub(super) secret: Option<BTreeMap<String, Digest>>,
     pub(super) mark: BTreeMap<String, String>,
+    /// Mesh and cluster that the mark was made for.
+    pub(super) marked: Option<(String, String)>,
     pub(super) root: Option<Digest>,
     pub(super) mesh_id: Option<String>,
     /// Deployments by name.
@@ -156,6 +158,8 @@ struct Manager {
 pub(super) struct Rollout {
     /// Its condition Available is true.
     pub(super) available: bool,
+    /// Somebody scaled it to nothing.
+    pub(super) stopped: bool,
     /// Every replica is of the newest generation and available (cluster facts §5).
     pub(super) complete: bool,
 }
@@ -181,8 +185,9 @@ fn is_true(status: &Value, condition: &str) -> bool {
 impl Object {
     fn rollout(&self) -> Rollout {
         let number = |name: &str| self.status[name].as_i64().unwrap_or(0);
-        let available = is_true(&self.status, "Available");
         let wanted = self.spec["replicas"].as_i64().unwrap_or(1);
+        // One that wants no pod has all it wants.
+        let available = wanted > 0 && is_true(&self.status, "Available");
         let complete = available
             && number("observedGeneration") >= self.metadata.generation
             && number("updatedReplicas") == wanted
@@ -190,6 +195,7 @@ impl Object {
         Rollout {
             available,
             complete,
+            stopped: wanted == 0,
         }
     }
 
@@ -233,9 +239,8 @@ pub fn look(target: &Target<'_>, tools: &Tools) -> Command {
             &webhook_name(ns),
         ),
     ];
-    if target.runs_istiod {
-        stubs.push(stub("apps/v1", "Deployment", target.control_plane()));
-    }
+    // Also in a remote: one that lives there is not to be broken.
+    stubs.push(stub("apps/v1", "Deployment", target.control_plane()));
     if target.is_read {
         stubs.push(stub("v1", "Secret", READER_TOKEN));
     }
@@ -255,12 +260,17 @@ pub fn look(target: &Target<'_>, tools: &Tools) -> Command {
     let mut command = kubectl(
         target,
         tools,
-        &["get", "-f", "-", "-o", "json", "--ignore-not-found"],
+        // kubectl 1.21 began to leave managed fields out unless asked.
+        &[
+            "get",
+            "-f",
+            "-",
+            "-o",
+            "json",
+            "--ignore-not-found",
+            "--show-managed-fields",
+        ],
     );
-    // kubectl 1.21 began to leave them out unless asked.
-    if target.since(10) {
-        command.args.push("--show-managed-fields".to_owned());
-    }
     command.stdin = Some(list(&stubs).into_bytes().into());
     command.capture_stdout = true;
     command
@@ -332,7 +342,15 @@ pub(super) fn istioctl(
 /// True where kubectl's complaint is only that kinds are not known there yet; the rest of its answer
 /// stands (cluster facts §2).
 pub(super) fn only_unknown_kinds(stderr: &str) -> bool {
-    let mut lines = stderr.lines().filter(|l| !l.trim().is_empty()).peekable();
+    // Warnings, and klog's lines, as of an aggregated API that is down (`E1123 … memcache.go:…`).
+    let is_aside = |line: &str| {
+        let mut bytes = line.bytes();
+        line.trim().is_empty()
+            || line.starts_with("Warning:")
+            || bytes.next().is_some_and(|b| b"EIW".contains(&b))
+                && bytes.by_ref().take(4).filter(u8::is_ascii_digit).count() == 4
+    };
+    let mut lines = stderr.lines().filter(|l| !is_aside(l)).peekable();
     lines.peek().is_some()
         && lines
             .all(|l| l.contains("no matches for kind") || l.contains("ensure CRDs are installed"))
@@ -381,12 +399,22 @@ pub fn read_look(stdout: &[u8], target: &Target<'_>) -> Result<Live, String> {
                 let Some(other) = name.strip_prefix(remote_secret::PREFIX) else {
                     continue;
                 };
+                // istiod reads those with this label only (facts §3.3).
+                let labels = &object.metadata.labels;
+                let is_read = labels
+                    .get("istio/multiCluster")
+                    .is_some_and(|v| v == "true");
                 let access = object
                     .decoded(other)
+                    .filter(|_| is_read)
                     .and_then(|config| Access::read(&config));
                 live.remote_secrets.insert(other.to_owned(), access);
             }
-            ("ConfigMap", MARK) => live.mark = object.metadata.annotations,
+            ("ConfigMap", MARK) => {
+                let word = |key: &str| object.text(key).unwrap_or_default().to_owned();
+                live.marked = Some((word("mesh"), word("cluster")));
+                live.mark = object.metadata.annotations;
+            }
             ("ConfigMap", "istio") => live.mesh_id = object.text("mesh").and_then(mesh_id),
             ("ConfigMap", _) => live.root = object.digests().get("root-cert.pem").copied(),
             ("Deployment", _) => drop(live.rollouts.insert(name, object.rollout())),

@@ -297,7 +297,9 @@ pub fn perform(
         hands.forget(target);
         match pauses.next() {
             Some(pause) if error.transient() => {
-                hands.waits(&format!("another try in {pause} s: {error}"));
+                // What to do is for whom it fails in the end.
+                let cause = error.cause.split("; ").next().unwrap_or_default();
+                hands.waits(&format!("another try in {pause} s: {cause}"));
                 hands.wait(Duration::from_secs(*pause));
             }
             None if error.transient() => return Err(error.after_tries(BACK_OFF.len() + 1)),
@@ -327,6 +329,17 @@ fn attempt(
     }
     let address = primary_address(wanted, target, hands)?;
     let changes = decide(wanted, target, tools, &live, address.as_deref())?;
+    if let (Wanted::Secret(files), false) = (wanted, changes.is_empty())
+        && live.serves_other(files.root_cert)
+        && !target.allowed.other_root
+        && live.control_plane(target).is_none()
+    {
+        // The root may be what an istiod that is gone left behind, or that of one with another name.
+        let found = call(&proof::istiods(target, tools), target, tools, hands)?;
+        if !found.stdout.iter().all(u8::is_ascii_whitespace) {
+            return Err(StepError::other_root(target));
+        }
+    }
     let mut did = Vec::new();
     if changes.is_empty() && !matches!(wanted, Wanted::Gateway) {
         return Ok(did);
@@ -335,7 +348,10 @@ fn attempt(
         hands.may_change(target, matches!(wanted, Wanted::Namespace))?;
         for change in &changes {
             hands.forget(target);
-            call(&change.command, target, tools, hands)?;
+            let called = call(&change.command, target, tools, hands);
+            // Another step of this cluster may have looked meanwhile.
+            hands.forget(target);
+            called?;
             did.extend(change.why.clone());
         }
     }
@@ -367,7 +383,8 @@ fn primary_address(
             ..
         } if target.discovery_address.is_none() => {
             let of = hands.look(primary)?;
-            let address = of.addresses.as_ref().and_then(|a| a.first());
+            // In any order, so that no other order installs it anew.
+            let address = of.addresses.as_ref().and_then(|a| a.iter().min());
             Ok(Some(
                 address
                     .ok_or_else(|| StepError::no_address(primary, target))?
@@ -394,7 +411,12 @@ pub fn observe(
         Exit::Code(1) if live::only_unknown_kinds(&finished.tail) => {}
         _ => return Err(trouble::explain(&command, target, &finished)),
     }
-    read_look(&finished.stdout, target).map_err(|e| StepError::garbled(target, &e))
+    let live = read_look(&finished.stdout, target).map_err(|e| StepError::garbled(target, &e))?;
+    match live.uid {
+        Some(_) => Ok(live),
+        // Every cluster has it.
+        None => Err(StepError::garbled(target, "no namespace kube-system")),
+    }
 }
 
 /// Why istioctl is not of the release that a plan is for, if it is not.
@@ -419,27 +441,26 @@ pub fn fit(
     run: &mut dyn FnMut(&Command) -> io::Result<Finished>,
 ) -> Result<(), StepError> {
     let mut ask = |command: &Command| {
-        run(command)
-            .ok()
-            .filter(Finished::success)
-            .map(|f| f.stdout)
+        let finished = run(command).map_err(|e| StepError::not_run(command, tools, target, &e))?;
+        match finished.success() || !finished.stdout.is_empty() {
+            true => Ok(finished.stdout),
+            false => Err(trouble::explain(command, target, &finished)),
+        }
     };
     let mut lacks: Vec<String> = istioctl.map(str::to_owned).into_iter().collect();
     lacks.extend(checks::beyond(target));
-    let server = ask(&checks::server_version(target, tools));
-    lacks.extend(server.and_then(|a| checks::too_old(&a, target.istio)));
+    let server = ask(&checks::server_version(target, tools))?;
+    lacks.extend(checks::too_old(&server, target.istio));
     if target.ambient && target.gateway {
-        let found = ask(&checks::gateway_api(target, tools));
-        lacks.extend(
-            found
-                .filter(|f| f.is_empty())
-                .map(|_| checks::no_gateway_api(target)),
-        );
+        match ask(&checks::gateway_api(target, tools)) {
+            Ok(found) if found.is_empty() => lacks.push(checks::no_gateway_api(target)),
+            // Permissions are told below.
+            Err(e) if !e.forbidden() => return Err(e),
+            _ => {}
+        }
     }
-    // Where reviews cannot be made at all, the steps themselves will say what is forbidden.
-    if let Ok(finished) = run(&checks::permissions(target, tools)) {
-        lacks.extend(checks::lacking(&finished.stdout, target));
-    }
+    let reviews = ask(&checks::permissions(target, tools))?;
+    lacks.extend(checks::lacking(&reviews, target));
     if lacks.is_empty() {
         Ok(())
     } else {
@@ -515,6 +536,7 @@ fn more_of(
         let count = workloads.lines().filter(|l| !l.trim().is_empty()).count();
         error.cause.push_str(&match count {
             0 => " (no pod of this cluster has a proxy)".to_owned(),
+            1 => " (1 pod of this cluster holds a certificate of it)".to_owned(),
             n => format!(" ({n} pods of this cluster hold certificates of it)"),
         });
     }

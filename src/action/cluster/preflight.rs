@@ -102,6 +102,7 @@ fn no_context(target: &Target<'_>, contexts: &[&str]) -> Absent {
         (None, []) => {
             "the kubeconfig has none at all: look at KUBECONFIG and ~/.kube/config".to_owned()
         }
+        (None, few) if few.len() <= 8 => format!("it has {}", few.join(", ")),
         (None, _) => "see kubectl config get-contexts".to_owned(),
     };
     let why = format!("the kubeconfig has no context {}", target.context);

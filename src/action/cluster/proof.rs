@@ -74,13 +74,17 @@ pub(super) fn follows(files: &Cacerts<'_>, target: &Target<'_>, live: &Live) -> 
     target.since(18) && !live.serves_other(files.root_cert)
 }
 
-/// Waits until istiod signs with the new certificate.
+/// Waits until istiod signs with the new certificate. Releases before 1.24 do not tell which one they took
+/// (facts F2.16).
 pub(super) fn reloaded(
     files: &Cacerts<'_>,
     target: &Target<'_>,
     tools: &Tools,
     hands: &mut dyn Hands,
 ) -> Result<(), StepError> {
+    if !target.since(24) {
+        return Ok(());
+    }
     hands.waits(&format!(
         "istiod of cluster {} to take its new CA",
         target.cluster
@@ -101,7 +105,15 @@ pub(super) fn chain_ends(
     tools: &Tools,
     hands: &mut dyn Hands,
 ) -> Result<Vec<Option<i64>>, StepError> {
-    let args = ["get", "pods", "-l", "app=istiod", "-o", "name"];
+    let args = [
+        "get",
+        "pods",
+        "-l",
+        "app=istiod",
+        "--field-selector=status.phase=Running",
+        "-o",
+        "name",
+    ];
     let mut command = kubectl(target, tools, &args);
     command.capture_stdout = true;
     let pods = call(&command, target, tools, hands)?;
@@ -254,6 +266,17 @@ pub(super) fn mark(
 /// Asks for the pods of Istio's namespace.
 pub fn pods(target: &Target<'_>, tools: &Tools) -> Command {
     let mut command = kubectl(target, tools, &["get", "pods", "-o", "json"]);
+    command.capture_stdout = true;
+    command
+}
+
+/// Asks for every istiod's Deployment, of whatever revision.
+pub(super) fn istiods(target: &Target<'_>, tools: &Tools) -> Command {
+    let mut command = kubectl(
+        target,
+        tools,
+        &["get", "deployments", "-l", "app=istiod", "-o", "name"],
+    );
     command.capture_stdout = true;
     command
 }

@@ -20,6 +20,9 @@ const NETWORK: &str = "topology.istio.io/network";
 /// Annotation that names the primaries of a remote (facts §4.3).
 const CONTROL_PLANES: &str = "topology.istio.io/controlPlaneClusters";
 
+/// What stands for the fingerprint of an install that has not ended.
+const BEGUN: &str = "begun";
+
 /// Longest that istioctl may work: it waits 300 s for Pilot and as long again for gateways.
 const INSTALL: Duration = Duration::from_secs(900);
 
@@ -54,7 +57,7 @@ pub fn decide(
         return Err(StepError::terminating(target));
     }
     match wanted {
-        Wanted::Namespace => Ok(namespace(target, tools, live)),
+        Wanted::Namespace => namespace(target, tools, live),
         Wanted::Secret(files) => secret(files, target, tools, live),
         Wanted::Install { file, yaml, .. } => {
             install(file.as_str(), yaml, address, target, tools, live)
@@ -66,7 +69,7 @@ pub fn decide(
     }
 }
 
-fn namespace(target: &Target<'_>, tools: &Tools, live: &Live) -> Vec<Change> {
+fn namespace(target: &Target<'_>, tools: &Tools, live: &Live) -> Result<Vec<Change>, StepError> {
     let mut why = Vec::new();
     let mut metadata = json!({ "name": target.namespace });
     let made = live
@@ -112,10 +115,11 @@ fn namespace(target: &Target<'_>, tools: &Tools, live: &Live) -> Vec<Change> {
         }
     }
     if why.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
+    belongs(target, live)?;
     let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
-    vec![Change {
+    Ok(vec![Change {
         why: Some(why.join(", ")),
         command: apply(
             target,
@@ -123,7 +127,7 @@ fn namespace(target: &Target<'_>, tools: &Tools, live: &Live) -> Vec<Change> {
             object.to_string().into_bytes().into(),
             live.is_ours(&format!("Namespace/{}", target.namespace)),
         ),
-    }]
+    }])
 }
 
 fn secret(
@@ -244,13 +248,25 @@ fn install(
     let installed =
         Digest::of(&[yaml, at.as_deref().unwrap_or_default().as_bytes()].concat()).hex();
     let deployment = live.control_plane(target);
+    let stopped = live.rollouts.iter().filter(|(_, rollout)| rollout.stopped);
+    // An install leaves the number of replicas alone.
+    let started = stopped.map(|(name, _)| Change {
+        why: Some(format!("deployment {name} was scaled to 0")),
+        command: kubectl(
+            target,
+            tools,
+            &["scale", &format!("deploy/{name}"), "--replicas=1"],
+        ),
+    });
+    let mut changes: Vec<Change> = started.collect();
     let why = match (live.mark.get(INSTALLED), target.runs_istiod, deployment) {
         (None, ..) => "not installed by meshplan yet".to_owned(),
+        (Some(mark), ..) if mark == BEGUN => "an install of it was cut off".to_owned(),
         (Some(mark), ..) if *mark != installed => {
             "install.yaml differs from what was installed".to_owned()
         }
         (_, true, None) => format!("deployment {} is missing", target.control_plane()),
-        (_, true, Some(rollout)) if !rollout.available => {
+        (_, true, Some(rollout)) if !rollout.available && !rollout.stopped => {
             format!("deployment {} is not available", target.control_plane())
         }
         (_, false, _) if live.injector.is_none() => {
@@ -259,7 +275,10 @@ fn install(
         _ if target.gateway && !target.ambient && !live.rollouts.contains_key(EAST_WEST) => {
             format!("deployment {EAST_WEST} is missing")
         }
-        _ => return Ok(Vec::new()),
+        _ if target.gateway && !target.ambient && live.addresses.is_none() => {
+            format!("Service {EAST_WEST} is missing")
+        }
+        _ => return Ok(changes),
     };
     belongs(target, live)?;
     // Only 1.6 has `install` (facts §3.1), and 1.4 no `-y`.
@@ -275,16 +294,17 @@ fn install(
     }
     let mut command = istioctl(target, tools, words, &more);
     command.timeout = Some(INSTALL);
-    Ok(vec![
-        Change {
-            why: Some(why),
-            command,
-        },
-        Change {
-            why: None,
-            command: proof::mark(target, tools, Some(&installed), None),
-        },
-    ])
+    let mark = |installed| Change {
+        why: None,
+        command: proof::mark(target, tools, Some(installed), None),
+    };
+    // Whatever becomes of it, `destroy` is to know that there may be something.
+    let install = Change {
+        why: Some(why),
+        command,
+    };
+    changes.extend([mark(BEGUN), install, mark(&installed)]);
+    Ok(changes)
 }
 
 fn exposes(target: &Target<'_>, tools: &Tools, live: &Live) -> Result<Vec<Change>, StepError> {
@@ -402,6 +422,25 @@ pub(super) fn is_ready(root: &[u8], target: &Target<'_>, live: &Live) -> Result<
     }
 }
 
+/// Why this cluster's istiod has no access to another cluster, as far as the objects tell.
+pub(super) fn lacks_access(
+    other: &Target<'_>,
+    hands: &mut dyn Hands,
+    live: &Live,
+) -> Result<Option<String>, StepError> {
+    let of = hands.look(other)?;
+    let name = remote_secret::name(other.cluster);
+    let trouble = match live.remote_secrets.get(other.cluster) {
+        None => return Ok(Some(format!("secret {name} is missing"))),
+        Some(None) => Some("cannot be read"),
+        Some(Some(access)) => {
+            let now = hands.now().unix_timestamp();
+            access.trouble(of.reader.as_ref(), other.api_server, now)
+        }
+    };
+    Ok(trouble.map(|t| format!("secret {name}: {t}")))
+}
+
 /// Gives this cluster's istiod access to another cluster.
 pub(super) fn reads(
     other: &Target<'_>,
@@ -410,19 +449,8 @@ pub(super) fn reads(
     hands: &mut dyn Hands,
     live: &Live,
 ) -> Result<Vec<String>, StepError> {
-    let of = hands.look(other)?;
-    let own = of.reader.as_ref();
-    let name = remote_secret::name(other.cluster);
-    let why = match live.remote_secrets.get(other.cluster) {
-        None => format!("secret {name} is missing"),
-        Some(None) => format!("secret {name} cannot be read"),
-        Some(Some(access)) => {
-            let now = hands.now().unix_timestamp();
-            match access.trouble(own, other.api_server, now) {
-                None => return Ok(Vec::new()),
-                Some(trouble) => format!("secret {name}: {trouble}"),
-            }
-        }
+    let Some(why) = lacks_access(other, hands, live)? else {
+        return Ok(Vec::new());
     };
     // It makes the account that it gives access with, where there is none.
     hands.may_change(other, false)?;
@@ -449,8 +477,11 @@ pub(super) fn reads(
     hands.forget(target);
     let object = remote_secret::object(&printed.stdout, other.cluster, target.namespace)
         .map_err(|e| StepError::no_access(other, &e))?;
-    let ours = live.is_ours(&format!("Secret/{name}"));
-    call(&apply(target, tools, object, ours), target, tools, hands)?;
+    let ours = live.is_ours(&format!("Secret/{}", remote_secret::name(other.cluster)));
+    let applied = call(&apply(target, tools, object, ours), target, tools, hands);
+    hands.forget(other);
+    hands.forget(target);
+    applied?;
     Ok(vec![why])
 }
 

@@ -4,6 +4,7 @@
 use std::io;
 
 use thiserror::Error;
+use time::format_description::well_known::Rfc3339;
 
 use super::{
     Target, Tools,
@@ -42,14 +43,16 @@ pub struct StepError {
 
 /// Says what a command's failure means.
 pub(super) fn explain(command: &Command, target: &Target<'_>, finished: &Finished) -> StepError {
-    // Only kubectl is given keys, and only on standard input.
-    let stderr = match command.stdin {
+    // Only kubectl is given keys, and only on standard input; tokens may be told by either.
+    let stderr = without_tokens(match command.stdin {
         Some(_) => blot(&finished.tail),
         None => finished.tail.clone(),
-    };
+    });
     // Tools try again, and say the same each time.
     let mut lines: Vec<_> = stderr.split_inclusive('\n').collect();
     lines.dedup();
+    // istioctl opens with the picture of a ship.
+    lines.retain(|l| l.trim().is_empty() || !l.chars().all(|c| " |/\\_\n".contains(c)));
     let stderr = lines.concat();
     let tool = command.program.rsplit('/').next().unwrap_or_default();
     let (kind, cause) = match finished.status {
@@ -120,6 +123,19 @@ fn managers(stderr: &str) -> String {
     } else {
         names.join(", ")
     }
+}
+
+/// Blots out bearer tokens: three parts of base64url, the first of which opens with `{"`.
+fn without_tokens(text: String) -> String {
+    let is_break = |c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c));
+    let blot_word = |piece: &str| {
+        let (word, rest) = piece.split_at(piece.find(is_break).unwrap_or(piece.len()));
+        match word.starts_with("eyJ") && word.len() >= 48 {
+            true => format!("[…]{rest}"),
+            false => piece.to_owned(),
+        }
+    };
+    text.split_inclusive(is_break).map(blot_word).collect()
 }
 
 /// Blots out what could be key material: a tool may repeat the object it was given.
@@ -253,6 +269,15 @@ impl StepError {
         Self::new(Kind::Failed, target, &cause)
     }
 
+    /// Whether it may be changed could not be asked.
+    pub fn not_asked(target: &Target<'_>) -> Self {
+        Self::new(
+            Kind::Failed,
+            target,
+            "nothing was changed: it did not say which cluster it is (UID of namespace kube-system)",
+        )
+    }
+
     /// Whoever only looks was asked to change something.
     pub fn only_looks(target: &Target<'_>) -> Self {
         Self::new(Kind::Refused, target, "it is only looked at")
@@ -285,7 +310,8 @@ impl StepError {
         // What tells one process from another anywhere is not for people.
         let who = holder.rsplit_once(" (").map_or(holder, |(who, _)| who);
         let since = since
-            .map(|s| format!(" since {}", s.replace_nanosecond(0).unwrap_or(s)))
+            .and_then(|s| s.replace_nanosecond(0).ok()?.format(&Rfc3339).ok())
+            .map(|s| format!(" since {s}"))
             .unwrap_or_default();
         let cause = format!(
             "another meshplan ({who}) is changing it{since}; wait for it to end. If it is gone for certain: kubectl --context {context} -n {ns} delete lease meshplan"
@@ -303,8 +329,12 @@ impl StepError {
 
     pub(super) fn no_load_balancer(target: &Target<'_>, waited: std::time::Duration) -> Self {
         let (context, ns) = (target.context, target.namespace);
+        let kind = match target.ambient {
+            true => "gateways.gateway.networking.k8s.io",
+            false => "service",
+        };
         let cause = format!(
-            "Service istio-eastwestgateway had no address after {} s: does the cluster have a load balancer? See kubectl --context {context} -n {ns} describe service istio-eastwestgateway",
+            "istio-eastwestgateway had no address after {} s: does the cluster have a load balancer? See kubectl --context {context} -n {ns} describe {kind} istio-eastwestgateway",
             waited.as_secs()
         );
         Self {
@@ -348,7 +378,7 @@ impl StepError {
         let what = if published {
             "istiod serves another root than root-cert.pem"
         } else {
-            "istiod has not published its root certificate"
+            "istiod has not published its root certificate yet"
         };
         let cause = format!(
             "{what}; one that started before the secret cacerts was there needs a restart: kubectl --context {context} -n {ns} rollout restart deploy/{}",
@@ -356,6 +386,14 @@ impl StepError {
         );
         // istiod writes the ConfigMap some time after it is ready, and over one of an earlier install.
         Self::new(Kind::Transient, target, &cause)
+    }
+
+    pub(super) fn made_for(target: &Target<'_>, mesh: &str, cluster: &str) -> Self {
+        let cause = format!(
+            "what meshplan made there is cluster {cluster} of mesh {mesh}, not {} of {}: look at context {}, or name them so in the plan",
+            target.cluster, target.mesh, target.context
+        );
+        Self::new(Kind::Refused, target, &cause)
     }
 
     pub(super) fn no_uninstall(target: &Target<'_>) -> Self {

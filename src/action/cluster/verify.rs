@@ -94,6 +94,11 @@ fn signs_with(
         return Ok(None);
     }
     let ends = proof::chain_ends(target, tools, hands)?;
+    if ends.iter().all(Option::is_none) {
+        return Ok(Some(
+            "no istiod said which certificate it signs with".to_owned(),
+        ));
+    }
     let other = ends
         .iter()
         .flatten()
@@ -110,20 +115,11 @@ fn access(
     hands: &mut dyn Hands,
     live: &Live,
 ) -> Result<Vec<String>, StepError> {
+    if let Some(trouble) = steps::lacks_access(other, hands, live)? {
+        return Ok(vec![trouble]);
+    }
     let of = hands.look(other)?;
     let name = remote_secret::name(other.cluster);
-    let trouble = match live.remote_secrets.get(other.cluster) {
-        None => return Ok(vec![format!("secret {name} is missing")]),
-        Some(None) => Some("cannot be read"),
-        Some(Some(access)) => access.trouble(
-            of.reader.as_ref(),
-            other.api_server,
-            hands.now().unix_timestamp(),
-        ),
-    };
-    if let Some(trouble) = trouble {
-        return Ok(vec![format!("secret {name}: {trouble}")]);
-    }
     let path = format!("jsonpath={{.data.{}}}", other.cluster);
     let mut command = kubectl(target, tools, &["get", "secret", &name, "-o", &path]);
     command.capture_stdout = true;
