@@ -15,7 +15,7 @@ fi
 export PATH=$PWD/target/lab/bin:$PATH
 lab=$PWD/tests/lab/lab
 plans=$PWD/plans meshplan=$PWD/target/release/meshplan
-istio=$(cd tests/lab/istio && go list -m -f '{{.Dir}}' istio.io/istio)
+makefile=$PWD/target/lab/certs/Makefile.selfsigned.mk
 base=$LAB
 
 now() { date +%s.%N; }
@@ -55,8 +55,8 @@ gone
 
 clusters
 start=$(now)
-make -s -f "$istio/tools/certs/Makefile.selfsigned.mk" root-ca >/dev/null 2>&1
-for c in east west; do make -s -f "$istio/tools/certs/Makefile.selfsigned.mk" $c-cacerts >/dev/null 2>&1; done
+make -s -f "$makefile" root-ca >/dev/null 2>&1
+for c in east west; do make -s -f "$makefile" $c-cacerts >/dev/null 2>&1; done
 for c in east west; do
   kubectl --context $c create namespace istio-system >/dev/null
   kubectl --context $c label namespace istio-system topology.istio.io/network=network1 >/dev/null

@@ -202,7 +202,10 @@ fn a_cluster_from_nothing_then_nothing_to_do() {
     let first = lab.calls();
     assert_eq!(
         first,
-        [&look, &apply, &look, &apply, &look, &install, &mark, &look].map(String::clone)
+        [
+            &look, &apply, &look, &apply, &look, &mark, &install, &mark, &look
+        ]
+        .map(String::clone)
     );
     let stdin = |n: u32| fs::read_to_string(lab.dir.path().join(format!("stdin.{n}"))).unwrap();
     assert_eq!(
@@ -400,7 +403,7 @@ fn a_failed_install_shows_pods_and_warnings_and_is_not_marked() {
     );
     assert_eq!(
         lab.perform(&wanted, &target()).unwrap().did,
-        "not installed by meshplan yet"
+        "an install of it was cut off"
     );
 }
 
@@ -475,8 +478,6 @@ fn each_release_is_spoken_to_in_its_dialect() {
         lab.all(&main);
         let called = lab.calls();
         assert!(called.iter().any(|c| c == install(minor)), "{called:#?}");
-        let asks_for_managers = called[0].ends_with("--show-managed-fields");
-        assert_eq!(asks_for_managers, minor >= 10, "{called:#?}");
 
         if minor >= 5 {
             lab.perform(&Wanted::Reads(&other), &main).unwrap();
@@ -521,10 +522,10 @@ fn each_release_is_spoken_to_in_its_dialect() {
         );
         lab.answer(
             "planes",
-            &[("match", "kubectl *get deployments*"), ("stdout", "")],
+            &[("match", "kubectl *get *deployments*"), ("stdout", "")],
         );
         let tools = lab.tools.clone();
-        let made = made(&main, &tools, &mut lab);
+        let made = made(&[], &main, &tools, &mut lab);
         let uninstall = match minor {
             0..7 => {
                 assert!(made.unwrap_err().cause.contains("manifest generate"));

@@ -214,14 +214,17 @@ fn keys_are_nowhere_else(lab: &Lab, world: &World, out: &str) {
             cluster,
             &[
                 &NS[..],
-                &["get", "secrets", "-o", "jsonpath={.items[*].data.token}"],
+                &[
+                    "get",
+                    "secrets",
+                    "-o",
+                    "go-template={{range .items}}{{with .data.token}}{{base64decode .}} {{end}}{{end}}",
+                ],
             ]
             .concat(),
         );
-        for hidden in [
-            line,
-            token.split(' ').find(|t| t.len() > 100).unwrap_or(line),
-        ] {
+        let token = token.split(' ').find(|t| t.len() > 100);
+        for hidden in [line, token.unwrap()] {
             assert!(!told.contains(hidden) && !log.contains(hidden), "{name}");
             assert!(
                 !objects.contains(hidden) && !secret.contains(hidden),
@@ -330,7 +333,7 @@ for a in east west; do
 done
 openssl s_server -www -accept 127.0.0.1:8443 -naccept 1 -cert east.pem -key east.key -cert_chain east.pem \
     -CAfile east.root -Verify 5 -verify_return_error < /dev/null > server.log 2>&1 &
-until grep -q ACCEPT server.log; do :; done
+timeout 30 sh -c 'until grep -q ACCEPT server.log; do :; done'
 printf 'GET / HTTP/1.0\r\n\r\n' | openssl s_client -ign_eof -connect 127.0.0.1:8443 -cert west.pem -key west.key -cert_chain west.pem \
     -CAfile west.root -verify_return_error > client.log 2>&1 || :
 wait
@@ -358,6 +361,53 @@ fn multi_primary_on_one_network() {
     trust_each_other(&lab, &world);
     workload(&lab, "west");
     sees(&lab, 1, "cluster2", "network1");
+}
+
+/// What Istio's Makefile ships without a word where `clean` came between two clusters (facts B1).
+#[test]
+#[ignore = "needs the lab: just e2e"]
+fn a_bundle_of_two_roots_is_never_pushed() {
+    let lab = Lab::up(&[("east", 1), ("west", 2)]);
+    let world = witnessed(&lab, &plan("multi-primary.kdl"));
+    let makefile = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/target/lab/certs/Makefile.selfsigned.mk"
+    );
+    let script = format!(
+        "mkdir -p out/multi-primary; cd out/multi-primary; umask 077
+        m() {{ make -s -f {makefile} \"$@\"; }}
+        m root-ca cluster1-cacerts; m clean; m cluster2-cacerts
+        if openssl verify -CAfile cluster2/root-cert.pem cluster1/ca-cert.pem; then exit 1; fi
+        cp -r cluster1 of-another-root"
+    );
+    world.sh("", &script);
+
+    // A cluster that has it already keeps it, unless that is asked for.
+    let bundle = world.path("out/multi-primary/of-another-root");
+    let bundle = format!("--from-file={}", bundle.display());
+    let secret = ["create", "secret", "generic", "cacerts", &bundle];
+    lab.kubectl("east", &["create", "namespace", "istio-system"]);
+    lab.kubectl("east", &[&NS[..], &secret].concat());
+    let secrets = ["cluster1-secret", "cluster2-secret"];
+    world
+        .run(&[&secrets[..], &["-k"]].concat())
+        .exits(5)
+        .says("cluster cluster1: a living mesh trusts another root-cert.pem");
+    lab.kubectl(
+        "east",
+        &[&NS[..], &["delete", "secret", "cacerts"]].concat(),
+    );
+
+    world.run(&secrets).exits(0);
+    for cluster in ["east", "west"] {
+        for file in ["cert-chain", "root-cert"] {
+            let path = format!("go-template={{{{index .data \"{file}.pem\" | base64decode}}}}");
+            let get = ["get", "secret", "cacerts", "-o", &path];
+            let pem = lab.kubectl(cluster, &[&NS[..], &get].concat());
+            world.write(&format!("{cluster}-{file}.pem"), pem);
+        }
+    }
+    world.sh("", "cmp east-root-cert.pem west-root-cert.pem; for c in east west; do openssl verify -CAfile east-root-cert.pem $c-cert-chain.pem; done");
 }
 
 #[test]
@@ -505,6 +555,18 @@ fn drift_is_found_repaired_and_at_last_all_is_taken_away() {
     );
     world.meshplan(&["verify", "plan.kdl", "--live"]).exits(0);
 
+    // What an install does not bring back by itself, or only where it is done again.
+    west(&["scale", "deployment/istiod", "--replicas=0"]);
+    west(&["delete", "service", "istio-eastwestgateway"]);
+    assert!(
+        world
+            .run(&[])
+            .exits(0)
+            .ran()
+            .contains(&"cluster2-install".to_owned())
+    );
+    world.meshplan(&["verify", "plan.kdl", "--live"]).exits(0);
+
     // A new certificate of the same root is taken by a running istiod; nothing is restarted.
     let pods = west(&["get", "pods", "-o", "name"]);
     let renewed = world.run(&["--force", "cluster2/ca-cert.pem"]).exits(0);
@@ -517,10 +579,11 @@ fn drift_is_found_repaired_and_at_last_all_is_taken_away() {
     assert_eq!(west(&["get", "pods", "-o", "name"]), pods);
 
     // What others made stays, and keeps the CRDs.
-    let theirs = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: theirs, namespace: default}\nspec: {hosts: [a.example], resolution: NONE, ports: [{number: 80, name: http, protocol: HTTP}]}\n";
+    let theirs = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: cross-network-gateway, namespace: default}\nspec: {selector: {a: b}, servers: [{hosts: [a.example], port: {number: 80, name: http, protocol: HTTP}}]}\n";
     world.write("theirs.yaml", theirs);
     let file = world.path("theirs.yaml").display().to_string();
     lab.kubectl("east", &["apply", "-f", &file]);
+    west(&["create", "configmap", "theirs"]);
     world
         .meshplan(&["destroy", "plan.kdl"])
         .exits(2)
@@ -528,21 +591,31 @@ fn drift_is_found_repaired_and_at_last_all_is_taken_away() {
     world
         .meshplan(&["destroy", "plan.kdl", "--yes"])
         .exits(0)
-        .says("Istio without its CRDs");
+        .says("Istio without its CRDs: 1 objects of them are somebody's")
+        .says("1 objects in it are somebody's, such as configmap/theirs");
     lab.kubectl(
         "east",
-        &["get", "serviceentries.networking.istio.io", "theirs"],
+        &[
+            "-n",
+            "default",
+            "get",
+            "gateways.networking.istio.io",
+            "cross-network-gateway",
+        ],
     );
-    for cluster in ["east", "west"] {
-        let left = lab.kubectl(
-            cluster,
-            &["get", "namespaces,configmaps,secrets", "-A", "-o", "name"],
-        );
-        assert!(
-            !left.contains("istio") && !left.contains("meshplan"),
-            "{left}"
-        );
-    }
+    let all = ["get", "namespaces,configmaps,secrets", "-A", "-o", "name"];
+    let left = lab.kubectl("east", &all);
+    assert!(
+        !left.contains("istio") && !left.contains("meshplan"),
+        "{left}"
+    );
+    west(&["get", "configmap", "theirs"]);
+    let namespace = west(&["get", "namespace", "istio-system", "-o", "yaml"]);
+    assert!(
+        !namespace.contains("topology.istio.io/network"),
+        "{namespace}"
+    );
+    assert_eq!(west(&["get", "secrets,deployments", "-o", "name"]), "");
     assert!(world.exists("out/multi-primary-multi-network/cluster1/ca-key.pem"));
     world
         .meshplan(&["destroy", "plan.kdl", "--yes"])
