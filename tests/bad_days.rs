@@ -159,6 +159,18 @@ fn one_cluster_out_of_reach_keeps_the_others_unchanged_or_with_k_from_nothing() 
     let healed = world.run(&SECRETS).exits(0);
     assert_eq!(healed.ran(), ["west-namespace", "west-secret"]);
 
+    // A server that hangs is waited for once.
+    let freeze = |signal: &str| {
+        let script = format!("kill -{signal} -- -$(cat $LAB/west/apiserver.pid)");
+        sh(&lab, "west", &script);
+    };
+    freeze("STOP");
+    world
+        .run(&["west-secret"])
+        .exits(1)
+        .says("cluster west: kubectl did not end within 60 s");
+    freeze("CONT");
+
     // Two clusters of a plan that are one; a context that reaches another cluster than last time.
     let same = [
         "CTX_WEST=east",

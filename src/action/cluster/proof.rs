@@ -53,9 +53,12 @@ pub(super) fn address(
         return Ok(None);
     }
     let what = if target.ambient { "Gateway" } else { "Service" };
+    let since = hands.now().replace_nanosecond(0).ok();
+    let since = since.and_then(|now| now.format(&Rfc3339).ok());
     hands.waits(&format!(
-        "an address for {what} {EAST_WEST} of cluster {}",
-        target.cluster
+        "an address for {what} {EAST_WEST} of cluster {}, since {}",
+        target.cluster,
+        since.unwrap_or_default()
     ));
     let found = until(hands, ADDRESS, |hands| {
         hands.forget(target);
