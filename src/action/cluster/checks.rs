@@ -315,3 +315,51 @@ pub(super) fn other_istioctl(answer: &[u8], istio: IstioVersion, tools: &Tools) 
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn istio(minor: u16) -> IstioVersion {
+        IstioVersion { major: 1, minor }
+    }
+
+    #[test]
+    fn a_server_must_be_of_a_release_that_istio_supports() {
+        let server = |minor: &str| {
+            json!({ "serverVersion": { "major": "1", "minor": minor } })
+                .to_string()
+                .into_bytes()
+        };
+        // Providers write `32+`.
+        assert_eq!(too_old(&server("32+"), istio(31)), None);
+        assert_eq!(too_old(&server("16"), istio(7)), None);
+        let old = too_old(&server("31"), istio(31)).unwrap_or_default();
+        assert!(
+            old.contains("Kubernetes 1.31, and Istio 1.31 needs 1.32"),
+            "{old}"
+        );
+    }
+
+    #[test]
+    fn istioctl_must_be_of_the_release_of_the_plan() {
+        let tools = Tools {
+            kubectl: "kubectl".into(),
+            istioctl: "/opt/istioctl".into(),
+        };
+        let told = |answer: &str| other_istioctl(answer.as_bytes(), istio(31), &tools);
+        assert_eq!(told(r#"{"clientVersion":{"version":"1.31.1"}}"#), None);
+        // A build of somebody's own.
+        assert_eq!(told(r#"{"clientVersion":{"version":"unknown"}}"#), None);
+        let other = told(r#"{"clientVersion":{"version":"1.30.2"}}"#).unwrap_or_default();
+        assert!(
+            other.contains("of Istio 1.30.2, and the plan is for 1.31"),
+            "{other}"
+        );
+        let none = told("").unwrap_or_default();
+        assert!(
+            none.contains("/opt/istioctl does not tell its version"),
+            "{none}"
+        );
+    }
+}
