@@ -4,7 +4,10 @@
 use std::thread;
 
 use super::{Site, fleet::Fleet, verify::Eyes};
-use crate::action::cluster::{self, Allowed, Removal, StepError, Target};
+use crate::{
+    action::cluster::{self, Allowed, Removal, StepError, Target},
+    plan::model::Cluster,
+};
 
 /// What goes from one cluster.
 #[derive(Debug)]
@@ -21,15 +24,12 @@ pub struct Farewell {
 /// hold of them, then remotes, then primaries.
 ///
 /// # Errors
-/// A name is no cluster with a context, or a cluster cannot be asked.
+/// A cluster has no context, or cannot be asked.
 pub fn survey(site: &Site, names: &[String]) -> Result<Vec<Farewell>, String> {
     let plan = &site.plan;
-    for name in names {
-        match plan.clusters.iter().find(|c| c.name == *name) {
-            None => return Err(format!("this plan has no cluster `{name}`")),
-            Some(c) if c.context.is_none() => return Err(format!("cluster {name} has no context")),
-            Some(_) => {}
-        }
+    let of_these = |c: &&Cluster| names.contains(&c.name) && c.context.is_none();
+    if let Some(cluster) = plan.clusters.iter().find(of_these) {
+        return Err(format!("cluster {} has no context", cluster.name));
     }
     let in_reach = |place: &usize| plan.clusters[*place].context.is_some();
     let gone = |place: usize| names.is_empty() || names.contains(&plan.clusters[place].name);

@@ -72,6 +72,13 @@ pub(super) fn destroy(args: &args::DestroyArgs) -> Result<ExitCode, Failure> {
     let talk = Talk::new(args.plan.color, false);
     let read = read(&args.plan, &args.words, &talk)?;
     let (site, _, clusters) = site(read);
+    let names: Vec<_> = site.plan.clusters.iter().map(|c| c.name.as_str()).collect();
+    if let Some(other) = clusters.iter().find(|c| !names.contains(&c.as_str())) {
+        return Err(Failure::usage(format!(
+            "this plan has no cluster `{other}`; it has {}",
+            names.join(", ")
+        )));
+    }
     let found = destroy::survey(&site, &clusters).map_err(Failure::task)?;
     if found.is_empty() {
         return say(b"meshplan: nothing of meshplan's is in these clusters\n");

@@ -381,7 +381,7 @@ impl StepError {
             "istiod has not published its root certificate yet"
         };
         let cause = format!(
-            "{what}; one that started before the secret cacerts was there needs a restart: kubectl --context {context} -n {ns} rollout restart deploy/{}",
+            "{what}; where the secret cacerts holds this root, istiod started before it and needs a restart: kubectl --context {context} -n {ns} rollout restart deploy/{}",
             target.control_plane()
         );
         // istiod writes the ConfigMap some time after it is ready, and over one of an earlier install.
