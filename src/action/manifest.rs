@@ -382,6 +382,7 @@ mod tests {
                 validity: Validity::For(Duration::from_secs(86_400)),
                 renew_before: Duration::ZERO,
                 dns: Vec::new(),
+                uris: Vec::new(),
                 chain: ChainForm::WithoutRoot,
                 span: Default::default(),
             },

@@ -115,8 +115,8 @@ impl Lowering<'_> {
     }
 
     fn made_root(&mut self, span: Span) -> Root {
-        let key = self.built("root-key.pem", span);
-        let cert = self.built("root-cert.pem", span);
+        let key = self.built(&self.plan.files.root_key(), span);
+        let cert = self.built(&self.plan.files.root_cert(), span);
         let tasks = vec![
             self.file_task(Action::Key(Owner::Root), vec![], key, span),
             self.file_task(Action::RootCert, vec![key], cert, span),
@@ -133,7 +133,7 @@ impl Lowering<'_> {
         let issuing = self.outside(&given.cert);
         let key = self.outside(&given.key);
         let chain: Vec<_> = given.chain.iter().map(|p| self.outside(p)).collect();
-        let cert = self.built("root-cert.pem", given.cert_span);
+        let cert = self.built(&self.plan.files.root_cert(), given.cert_span);
         let certs: Vec<_> = std::iter::once(issuing)
             .chain(chain.iter().copied())
             .collect();
@@ -150,12 +150,15 @@ impl Lowering<'_> {
     fn cluster(&mut self, index: usize, cluster: &Cluster, root: &Root) -> Steps {
         let span = cluster.span;
         let name = cluster.name.as_str();
-        let file = |work: &mut Self, base: &str| work.built(&format!("{name}/{base}"), span);
-        let key = file(self, "ca-key.pem");
-        let cert = file(self, "ca-cert.pem");
-        let chain = file(self, "cert-chain.pem");
-        let copy = file(self, "root-cert.pem");
-        let install = file(self, "install.yaml");
+        let files = &self.plan.files;
+        let [key, cert, chain, copy, install] = [
+            files.ca_key(name),
+            files.ca_cert(name),
+            files.cert_chain(name),
+            files.root_copy(name),
+            files.install(name),
+        ]
+        .map(|file| self.built(&file, span));
 
         let signing = [key, root.cert]
             .into_iter()

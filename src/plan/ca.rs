@@ -341,6 +341,7 @@ impl Checker<'_> {
             validity,
             renew_before,
             dns: partial.dns.unwrap_or(defaults.dns),
+            uris: Vec::new(),
             chain: partial.chain.unwrap_or(ChainForm::WithoutRoot),
             span,
         }

@@ -7,6 +7,7 @@ mod check;
 mod cluster;
 mod draw;
 mod fields;
+pub mod files;
 mod include;
 pub mod model;
 mod operator;

@@ -6,7 +6,10 @@ use std::{fmt, time::Duration};
 use camino::Utf8PathBuf;
 use time::OffsetDateTime;
 
-use super::problem::{Sources, Span};
+use super::{
+    files::FileNames,
+    problem::{Sources, Span},
+};
 
 /// A whole mesh: its root CA, its clusters and the user's own tasks.
 #[derive(Debug, Clone)]
@@ -17,6 +20,8 @@ pub struct Plan {
     pub dir: Utf8PathBuf,
     /// Absolute folder that the built files go to.
     pub work_dir: Utf8PathBuf,
+    /// What the built files are called.
+    pub files: FileNames,
     /// Mesh-wide settings.
     pub mesh: Mesh,
     /// The root CA, made here or brought along.
@@ -113,6 +118,8 @@ pub struct CaSpec {
     pub renew_before: Duration,
     /// DNS subject alternative names.
     pub dns: Vec<String>,
+    /// URI subject alternative names: none in a plan; Makefiles up to Istio 1.6 wrote two (facts §1.4).
+    pub uris: Vec<String>,
     /// Whether `cert-chain.pem` ends with the root.
     pub chain: ChainForm,
     /// The node that this comes from (for a cluster without its own `ca`, the cluster's name).

@@ -15,7 +15,7 @@ use crate::{
     },
     graph::{FileId, Owner, Task, TaskId},
     host::Kind,
-    plan::model::{CaSpec, RootCa},
+    plan::model::{CaSpec, Plan, RootCa},
 };
 
 /// Why a key or the root would be replaced.
@@ -49,6 +49,11 @@ impl Cause {
             Self::Follows(_) => "A".to_owned(),
         }
     }
+}
+
+/// Copies of the root certificate that the plan has made.
+fn root_copies(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.clusters.iter().map(|c| plan.files.root_copy(&c.name))
 }
 
 impl Judge<'_> {
@@ -130,20 +135,13 @@ impl Judge<'_> {
         let names: Vec<String> = match owner {
             Owner::Cluster(c) => {
                 let name = &plan.clusters[c].name;
-                vec![
-                    format!("{name}/ca-cert.pem"),
-                    format!("{name}/cert-chain.pem"),
-                ]
+                vec![plan.files.ca_cert(name), plan.files.cert_chain(name)]
             }
             Owner::Root => {
-                let copies = plan.clusters.iter().flat_map(|c| {
-                    [
-                        format!("{}/root-cert.pem", c.name),
-                        format!("{}/ca-cert.pem", c.name),
-                    ]
-                });
-                std::iter::once("root-cert.pem".to_owned())
-                    .chain(copies)
+                let certs = plan.clusters.iter().map(|c| plan.files.ca_cert(&c.name));
+                std::iter::once(plan.files.root_cert())
+                    .chain(root_copies(plan))
+                    .chain(certs)
                     .collect()
             }
         };
@@ -272,7 +270,7 @@ impl Judge<'_> {
                 ..Judged::stale("root-reissue", text)
             };
         }
-        let instead = cause.instead("root-cert.pem");
+        let instead = cause.instead(&self.plan.files.root_cert());
         let text = format!(
             "{cause}. Another root certificate must reach every cluster of the mesh, and istiod takes it only after \
              a restart or with multi-root on. {instead}llow it with --allow root-reissue"
@@ -289,13 +287,9 @@ impl Judge<'_> {
         archived.sort_unstable_by(|a, b| b.cmp(a));
         let archived = archived
             .into_iter()
-            .filter(|n| n.ends_with("root-cert.pem"))
+            .filter(|n| self.plan.files.is_archived_root(n))
             .map(|n| archive.join(n));
-        let copies = self
-            .plan
-            .clusters
-            .iter()
-            .map(|c| self.plan.work_dir.join(&c.name).join("root-cert.pem"));
+        let copies = root_copies(self.plan).map(|name| self.plan.work_dir.join(name));
         copies.chain(archived).find_map(|path| {
             let bytes = self.eyes.disk.read(&path).ok()?;
             let cert = pki::read_cert(&bytes)
@@ -338,13 +332,8 @@ impl Judge<'_> {
                 return Judged::stale("output-missing", "there is none yet: copy");
             }
             Seen::Missing => {
-                let clusters_root = self
-                    .plan
-                    .clusters
-                    .iter()
-                    .map(|c| self.plan.work_dir.join(&c.name).join("root-cert.pem"));
-                let other = clusters_root
-                    .filter_map(|p| self.eyes.disk.read(&p).ok())
+                let other = root_copies(self.plan)
+                    .filter_map(|name| self.eyes.disk.read(&self.plan.work_dir.join(name)).ok())
                     .any(|b| !given.path().is_root(&b));
                 if !other {
                     return Judged::stale("output-missing", "it is missing: copy");

@@ -77,7 +77,7 @@ impl Judge<'_> {
     }
 
     fn outlives(&mut self, findings: &[pki::Finding], cluster: usize) {
-        let cert = format!("{}/ca-cert.pem", self.plan.clusters[cluster].name);
+        let cert = self.plan.files.ca_cert(&self.plan.clusters[cluster].name);
         let found = findings.iter().filter(|f| f.rule == "C12");
         self.found.notices.extend(found.map(|f| Notice {
             code: "outlives-root",

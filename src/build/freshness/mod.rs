@@ -267,10 +267,8 @@ impl Judge<'_> {
             RootCa::Made(spec) => spec.renew_before,
             RootCa::Given(_) => std::time::Duration::from_secs(365 * 86_400),
         };
-        let Some(file) = self
-            .graph
-            .find_file(&self.plan.work_dir.join("root-cert.pem"))
-        else {
+        let name = self.plan.files.root_cert();
+        let Some(file) = self.graph.find_file(&self.plan.work_dir.join(&name)) else {
             return;
         };
         if !self.eyes.seen.contains_key(&file) || self.rebuilt(file) {
@@ -294,7 +292,7 @@ impl Judge<'_> {
                         "plan its replacement: every cluster's CA ends with it",
                     )
                 };
-                let message = format!("root-cert.pem {}", ends(left));
+                let message = format!("{name} {}", ends(left));
                 self.found.notices.push(Notice {
                     code,
                     message,
