@@ -228,7 +228,7 @@ impl Checker<'_> {
         }
     }
 
-    fn key(&mut self, node: &Node) -> Option<KeyAlgorithm> {
+    pub(super) fn key(&mut self, node: &Node) -> Option<KeyAlgorithm> {
         let text = self.text(node)?;
         let (cause, mut help) = match value::key_algorithm(&text.value) {
             Ok(key) => return Some(key),
@@ -240,7 +240,7 @@ impl Checker<'_> {
         self.wrong("plan::key", text.span, "key", Err((cause, help)))
     }
 
-    fn subject(&mut self, node: &Node) -> Option<Subject> {
+    pub(super) fn subject(&mut self, node: &Node) -> Option<Subject> {
         self.only_properties(node, SUBJECT);
         let mut subject = Subject {
             organization: String::new(),
@@ -261,7 +261,9 @@ impl Checker<'_> {
                         format!("`subject` has no `{other}`"),
                     );
                     let problem = problem.label(property.name_span, "unknown");
-                    self.problem(problem.help(format!("{near}{SUBJECT}; L is the cluster's name")));
+                    self.problem(problem.help(format!(
+                        "{near}{SUBJECT}; L is the cluster's or workload's name"
+                    )));
                     sound = false;
                     continue;
                 }
@@ -291,7 +293,12 @@ impl Checker<'_> {
     }
 
     /// A certificate inside its renewal time from the start would be signed again by every run.
-    fn renewable(&mut self, validity: Validity, span: Option<Span>, renew: &Placed<Duration>) {
+    pub(super) fn renewable(
+        &mut self,
+        validity: Validity,
+        span: Option<Span>,
+        renew: &Placed<Duration>,
+    ) {
         let Validity::For(whole) = validity else {
             return;
         };

@@ -22,13 +22,14 @@ use super::{
 };
 
 /// The nodes of a plan; `include` is gone by the time the others are checked.
-pub(super) const NODES: [Field; 7] = [
+pub(super) const NODES: [Field; 8] = [
     once("version"),
     often("include"),
     once("mesh"),
     once("root-ca"),
     once("cluster-ca"),
     often("cluster"),
+    often("workload"),
     often("task"),
 ];
 
@@ -107,6 +108,11 @@ impl Checker<'_> {
             self.remotes(&clusters, mesh.as_ref());
         }
         let mut clusters: Vec<Cluster> = clusters.into_iter().map(|c| c.cluster).collect();
+        let workloads = self.workloads(all("workload"), &clusters, whole);
+        self.unique(
+            "workload",
+            workloads.iter().map(|w| (w.name.to_lowercase(), w.span)),
+        );
         let mut mesh = mesh?;
         gateways(&mut clusters, &mut mesh);
         self.ambient(&mesh);
@@ -122,6 +128,7 @@ impl Checker<'_> {
             mesh,
             root: root?.ca,
             clusters,
+            workloads,
             tasks,
             sources,
         })

@@ -482,17 +482,18 @@ impl Checker<'_> {
 fn home(word: &str) -> Option<&'static str> {
     Some(match word {
         "subject" | "key" | "validity" | "renew-before" => {
-            "`root-ca`, `cluster-ca` or a cluster's `ca`"
+            "`root-ca`, `cluster-ca`, a cluster's `ca` or `workload`"
         }
         "dns" | "chain" => "`cluster-ca` or a cluster's `ca`",
         "cert" => "`root-ca`",
-        "istio-version" | "work-dir" | "namespace" | "trust-domain" => "`mesh`",
+        "istio-version" | "work-dir" | "trust-domain" => "`mesh`",
+        "namespace" => "`mesh` or `workload`",
+        "service-account" => "`workload`",
         "context" | "network" | "remote-of" | "discovery-address" | "ca" => "`cluster`",
         "operator" | "values-file" => "`mesh` or `cluster`",
         "needs" | "input" | "output" | "run" | "dir" | "env" | "timeout" => "`task`",
-        "version" | "include" | "mesh" | "root-ca" | "cluster-ca" | "cluster" | "task" => {
-            "the plan itself, outside of braces"
-        }
+        "version" | "include" | "mesh" | "root-ca" | "cluster-ca" | "cluster" | "workload"
+        | "task" => "the plan itself, outside of braces",
         _ => return None,
     })
 }

@@ -16,6 +16,7 @@ mod split;
 mod syntax;
 mod task;
 mod value;
+mod workload;
 
 use std::io;
 

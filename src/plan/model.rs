@@ -28,6 +28,9 @@ pub struct Plan {
     pub root: RootCa,
     /// Clusters in plan order; names are unique, also when case is ignored.
     pub clusters: Vec<Cluster>,
+    /// Workloads with certificates of their own, in plan order; names are unique, and a cluster's only where
+    /// that cluster's CA signs.
+    pub workloads: Vec<Workload>,
     /// The user's own steps in plan order.
     pub tasks: Vec<UserTask>,
     /// The texts that spans point into.
@@ -248,6 +251,38 @@ pub struct Cluster {
     pub overrides: Vec<Override>,
     /// The cluster's name in the plan.
     pub span: Span,
+}
+
+/// A workload outside of Kubernetes, such as a VM, whose certificate is made here (facts §1.2).
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// A DNS-1123 label: its folder below the work directory, and `L=` of its subject.
+    pub name: String,
+    /// Place in `Plan::clusters` of the cluster whose CA signs.
+    pub cluster: usize,
+    /// Its Kubernetes namespace.
+    pub namespace: String,
+    /// The service account that it acts as.
+    pub service_account: String,
+    /// Subject, without the locality.
+    pub subject: Subject,
+    /// Kind of private key.
+    pub key: KeyAlgorithm,
+    /// How long its certificate lasts.
+    pub validity: Validity,
+    /// How long before its end the certificate is stale.
+    pub renew_before: Duration,
+    /// The workload's name in the plan.
+    pub span: Span,
+}
+
+impl Workload {
+    /// Whom its certificate is for: the SPIFFE ID that Istio's proxies look at (facts §6).
+    pub fn spiffe_id(&self, mesh: &Mesh) -> String {
+        let domain = mesh.trust_domain.as_deref().unwrap_or("cluster.local");
+        let (namespace, account) = (&self.namespace, &self.service_account);
+        format!("spiffe://{domain}/ns/{namespace}/sa/{account}")
+    }
 }
 
 /// A change to `install.yaml` that the plan asks for.

@@ -142,7 +142,8 @@ pub fn istio_version(text: &str) -> Result<IstioVersion, Wrong> {
 
 const LABEL: &str = "write lower-case letters, digits and `-`, at most 63, beginning and ending with a letter or digit";
 
-/// A cluster's name: a DNS-1123 label, as it becomes a folder, `L=`, `clusterName` and a secret's name.
+/// The name of a cluster or a workload: a DNS-1123 label, as it becomes a folder and `L=`, and of a cluster
+/// `clusterName` and a secret's name.
 pub fn cluster_name(text: &str) -> Result<(), Wrong> {
     if text == ".meshplan" {
         return Err((
@@ -151,9 +152,8 @@ pub fn cluster_name(text: &str) -> Result<(), Wrong> {
         ));
     }
     if text.contains(['/', '\\']) || text == "." || text == ".." {
-        let cause = format!(
-            "`{text}` is a path, and a cluster's name becomes one folder in the work directory"
-        );
+        let cause =
+            format!("`{text}` is a path, and the name becomes one folder in the work directory");
         return Err((cause, LABEL.to_owned()));
     }
     dns_label(text)
@@ -193,6 +193,23 @@ pub fn dns_label(text: &str) -> Result<(), Wrong> {
             Err((cause, from_shell(text).unwrap_or_else(|| LABEL.to_owned())))
         }
     }
+}
+
+/// A DNS-1123 subdomain: what Kubernetes takes for the name of a service account. Each is a segment of a
+/// SPIFFE ID's path (SPIFFE-ID 2.2), which may hold other letters and signs too.
+pub fn dns_subdomain(text: &str) -> Result<(), Wrong> {
+    if text.len() <= 253 && text.split('.').all(|label| dns_label(label).is_ok()) {
+        return Ok(());
+    }
+    let lower = text.to_ascii_lowercase();
+    let near = match lower != text && dns_subdomain(&lower).is_ok() {
+        true => format!("did you mean \"{lower}\"? "),
+        false => String::new(),
+    };
+    Err((
+        format!("{} is no name of a service account", quoted(text)),
+        format!("{near}write lower-case letters, digits, `-` and `.`, such as \"default\""),
+    ))
 }
 
 /// A SPIFFE trust domain (SPIFFE-ID 2.1): lower-case letters, digits, `.`, `-` and `_`.
