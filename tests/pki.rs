@@ -7,7 +7,7 @@ mod support;
 use std::{env, ffi::OsString, path::Path as File, process::Command, time::Duration as Span};
 
 use meshplan::{
-    action::pki::{self, Bundle, Issuer, Path, PkiError, Request},
+    action::pki::{self, Bundle, Issuer, Path, PkiError, Request, Role},
     plan::model::{KeyAlgorithm, Subject, Validity},
 };
 use proptest::prelude::*;
@@ -57,8 +57,9 @@ fn request(days: u64) -> Request {
         },
         locality: Some("east".to_owned()),
         dns: vec!["istiod.istio-system.svc".to_owned()],
+        uris: vec![],
         validity: Validity::For(Span::from_secs(days * 86_400)),
-        pathlen: Some(0),
+        role: Role::Ca { pathlen: Some(0) },
     }
 }
 
@@ -492,7 +493,7 @@ fn a_root_signed_anew_keeps_an_identifier_of_any_making() {
     let old = pki::read_cert(&world.read("top")).unwrap();
     let mut root = request(900);
     root.subject.common_name = "Root-CA".to_owned();
-    (root.locality, root.pathlen, root.dns) = (None, None, Vec::new());
+    (root.locality, root.role, root.dns) = (None, Role::Ca { pathlen: None }, Vec::new());
     let new = pki::self_sign(&world.read("top.key"), &root, old.key_id.clone(), now()).unwrap();
     let facts = pki::read_cert(&new).unwrap();
     assert_eq!(
@@ -561,7 +562,7 @@ fn a_bundle_is_judged_by_the_best_of_its_ways_up() {
 fn what_differs_from_the_plan_is_told_in_the_plans_words() {
     let (key, public) = p256();
     let mut root = request(900);
-    (root.locality, root.pathlen) = (None, None);
+    (root.locality, root.role) = (None, Role::Ca { pathlen: None });
     let top = pki::self_sign(&key, &root, None, now()).unwrap();
     let issuer = Issuer::load(&[&top], &key, now()).unwrap();
     let cert = pki::read_cert(&issuer.sign(&request(30), &public, now()).unwrap().pem).unwrap();
@@ -586,7 +587,7 @@ fn what_differs_from_the_plan_is_told_in_the_plans_words() {
         ["dns istiod.istio-system.svc (plan: none)"]
     );
     assert_eq!(
-        told(&|r| r.pathlen = None, p256),
+        told(&|r| r.role = Role::Ca { pathlen: None }, p256),
         ["pathlen 0 (plan: none)"]
     );
     assert_eq!(
@@ -683,7 +684,7 @@ static VICTIMS: std::sync::LazyLock<Vec<Victim>> = std::sync::LazyLock::new(|| {
         &key,
         &Request {
             locality: None,
-            pathlen: None,
+            role: Role::Ca { pathlen: None },
             ..request(900)
         },
         None,

@@ -71,8 +71,11 @@ pub enum PkiError {
         algorithm: String,
     },
     /// Not a CA.
-    #[error("`{0}` is not a CA (basicConstraints without CA:TRUE): it may not sign a cluster's CA")]
+    #[error("`{0}` is not a CA (basicConstraints without CA:TRUE): it may not sign others")]
     NotCa(String),
+    /// Loaded, and checked, for workloads.
+    #[error("`{0}` is the CA of a cluster: it signs workloads, and no CA below it")]
+    WorkloadsOnly(String),
     /// No room below it.
     #[error(
         "`{subject}` has pathlen:{pathlen}, but {below} CAs would stand below it: it needs pathlen {below} or none"
@@ -117,6 +120,9 @@ pub enum PkiError {
         "the issuer of `{0}`, `{1}`, is not among the certificates: add it with `chain \"FILE\"`"
     )]
     NoPath(String, String),
+    /// A workload's chain without its certificate.
+    #[error("`{0}` is not in its chain")]
+    NotInChain(String),
     /// The library's own word.
     #[error("cannot sign: {0}")]
     Signing(String),

@@ -1,5 +1,5 @@
-//! Who signs a cluster's CA: a root, or an issuing CA with the path up to its root, held to all that
-//! rcgen does not check.
+//! Who signs a cluster's CA or a workload's certificate: a CA with the path up to its root, held to all
+//! that rcgen does not check.
 
 use rcgen::{CertificateParams, KeyIdMethod, KeyPair};
 use time::OffsetDateTime;
@@ -22,11 +22,20 @@ pub struct Path {
 
 impl Path {
     /// Finds the path of the first certificate among all that the texts hold, in any order, and checks that
-    /// every CA of it may stand where it does.
+    /// every CA of it may stand where it does, with a cluster's CA below the first.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn build(texts: &[&[u8]], now: OffsetDateTime) -> Result<Self, Vec<PkiError>> {
+        Self::with_below(texts, 1, now)
+    }
+
+    /// As `build`, with `below` CAs under the first certificate.
+    fn with_below(
+        texts: &[&[u8]],
+        below: usize,
+        now: OffsetDateTime,
+    ) -> Result<Self, Vec<PkiError>> {
         let one = |e| vec![e];
         let mut pool = Vec::new();
         for text in texts {
@@ -43,11 +52,10 @@ impl Path {
         let (roots, between): (Vec<_>, Vec<_>) = certs
             .iter()
             .partition(|c| c.subject().as_raw() == c.issuer().as_raw());
-        // Below the issuing CA stands the cluster's CA.
         let unfit = |path: &Way| -> Vec<_> {
             path.iter()
                 .enumerate()
-                .flat_map(|(i, cert)| may_stand(cert, i + 1, i + 1 == path.len(), now))
+                .flat_map(|(i, cert)| may_stand(cert, i + below, i + 1 == path.len(), now))
                 .collect()
         };
         let (path, mut problems) = match climb(cert, &between, &roots, |w| unfit(w).is_empty()) {
@@ -197,6 +205,8 @@ pub struct Issuer {
     subject_text: String,
     begin: OffsetDateTime,
     end: OffsetDateTime,
+    /// CAs that may stand below it, as far as its path was checked.
+    below: usize,
 }
 
 /// Shows whom it signs for, never the key.
@@ -218,8 +228,29 @@ impl Issuer {
         private_key: &[u8],
         now: OffsetDateTime,
     ) -> Result<Self, Vec<PkiError>> {
+        Self::with_below(texts, private_key, 1, now)
+    }
+
+    /// As `load`, for a cluster's CA, which with its pathlen:0 signs workloads and no other CA.
+    ///
+    /// # Errors
+    /// Everything that keeps it from signing a workload's certificate.
+    pub fn for_workloads(
+        texts: &[&[u8]],
+        private_key: &[u8],
+        now: OffsetDateTime,
+    ) -> Result<Self, Vec<PkiError>> {
+        Self::with_below(texts, private_key, 0, now)
+    }
+
+    fn with_below(
+        texts: &[&[u8]],
+        private_key: &[u8],
+        below: usize,
+        now: OffsetDateTime,
+    ) -> Result<Self, Vec<PkiError>> {
         let pair = key::pair(private_key).map_err(|e| vec![e]);
-        let (path, pair) = match (Path::build(texts, now), pair) {
+        let (path, pair) = match (Path::with_below(texts, below, now), pair) {
             (Ok(path), Ok(pair)) => (path, pair),
             (path, pair) => {
                 return Err([path.err(), pair.err()]
@@ -253,6 +284,7 @@ impl Issuer {
             subject_text: facts.subject,
             begin: facts.not_before,
             end: facts.not_after,
+            below,
             path,
         })
     }
@@ -276,6 +308,10 @@ impl Issuer {
 
     pub(super) fn subject_text(&self) -> String {
         self.subject_text.clone()
+    }
+
+    pub(super) fn signs_cas(&self) -> bool {
+        self.below > 0
     }
 
     pub(super) fn validity(&self) -> (OffsetDateTime, OffsetDateTime) {

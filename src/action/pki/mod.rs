@@ -13,6 +13,7 @@ mod key;
 mod pem;
 mod read;
 mod sign;
+mod workload;
 
 use aws_lc_rs::digest as aws;
 
@@ -20,8 +21,10 @@ pub use bundle::{Bundle, Finding, Severity, chain, judge};
 pub use error::PkiError;
 pub use issuer::{Issuer, Path};
 pub use key::{KeyFacts, generate_key, public_key, read_key};
+pub use pem::holds_key;
 pub use read::{CertFacts, carries_key, differences, read_cert, signed_by};
-pub use sign::{Request, Signed, self_sign};
+pub use sign::{Request, Role, Signed, self_sign};
+pub use workload::{judge_chain, workload_chain};
 
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];

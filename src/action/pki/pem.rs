@@ -27,6 +27,12 @@ pub(super) fn certificates(text: &[u8]) -> Result<Vec<Vec<u8>>, PkiError> {
     }
 }
 
+/// True where a private key stands in a text, also where other blocks of it cannot be read.
+pub fn holds_key(text: &[u8]) -> bool {
+    let mark = b"PRIVATE KEY-----";
+    text.windows(mark.len()).any(|w| w == mark)
+}
+
 /// One certificate as PEM: 64 columns, LF, ended by a line break.
 pub(super) fn certificate_pem(der: &[u8]) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);

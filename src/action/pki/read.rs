@@ -12,7 +12,7 @@ use x509_parser::{
     x509::{SubjectPublicKeyInfo, X509Name},
 };
 
-use super::{Digest, PkiError, Request, digest, issuer, key, pem};
+use super::{Digest, PkiError, Request, Role, digest, issuer, key, pem};
 use crate::plan::model::{KeyAlgorithm, Validity, duration_text};
 
 /// What a certificate says.
@@ -42,6 +42,8 @@ pub struct CertFacts {
     pub key_usage: Option<Vec<&'static str>>,
     /// DNS subject alternative names.
     pub dns: Vec<String>,
+    /// URI subject alternative names.
+    pub uris: Vec<String>,
     /// subjectKeyIdentifier.
     pub key_id: Option<Vec<u8>>,
     /// Serial number, DER's content octets.
@@ -98,17 +100,19 @@ pub fn differences(cert: &CertFacts, wanted: &Request, algorithm: KeyAlgorithm) 
             algorithm.name().to_owned(),
         );
     }
-    let mut dns = [cert.dns.clone(), wanted.dns.clone()];
-    dns.iter_mut().for_each(|d| d.sort_unstable());
-    differ(
-        "dns",
-        none_or(&dns[0].join(" ")),
-        none_or(&dns[1].join(" ")),
-    );
+    differ("dns", names(&cert.dns), names(&wanted.dns));
+    differ("uri", names(&cert.uris), names(&wanted.uris));
+    let (is_ca, pathlen) = match wanted.role {
+        Role::Ca { pathlen } => (true, pathlen),
+        Role::Workload => (false, None),
+    };
+    if cert.is_ca && !is_ca {
+        differ("CA", "TRUE".to_owned(), "FALSE".to_owned());
+    }
     differ(
         "pathlen",
         none_or(&text(cert.pathlen)),
-        none_or(&text(wanted.pathlen)),
+        none_or(&text(pathlen)),
     );
     // A minute of backdating, and the seconds between two commands of a script, are no difference.
     let slack = std::time::Duration::from_secs(300);
@@ -135,12 +139,20 @@ pub fn differences(cert: &CertFacts, wanted: &Request, algorithm: KeyAlgorithm) 
         Validity::Until(_) => {}
     }
     if let Some(usage) = &cert.key_usage
+        && is_ca
         && !usage.contains(&"cRLSign")
     {
         // Without it a CA cannot be used with ca-crl.pem (facts F2.14).
         found.push("keyUsage has no cRLSign".to_owned());
     }
     found
+}
+
+/// Names in an order that their own does not matter to.
+fn names(names: &[String]) -> String {
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    none_or(&names.join(" "))
 }
 
 fn text(number: Option<impl ToString>) -> String {
@@ -227,7 +239,7 @@ pub(super) fn facts(cert: &X509Certificate) -> CertFacts {
     let spki = cert.public_key().raw;
     let (algorithm, describe_key) = key_kind(spki);
     let names = cert.subject_alternative_name().ok().flatten();
-    let names = names.iter().flat_map(|n| &n.value.general_names);
+    let names = || names.iter().flat_map(|n| &n.value.general_names);
     CertFacts {
         subject: name_text(cert.subject()),
         issuer: name_text(cert.issuer()),
@@ -240,13 +252,16 @@ pub(super) fn facts(cert: &X509Certificate) -> CertFacts {
         is_ca: constraints.is_some_and(|c| c.ca),
         pathlen: constraints.and_then(|c| c.path_len_constraint),
         key_usage: key_usage(cert),
-        dns: names
-            .filter_map(|n| {
-                if let GeneralName::DNSName(d) = n {
-                    Some((*d).to_owned())
-                } else {
-                    None
-                }
+        dns: names()
+            .filter_map(|n| match n {
+                GeneralName::DNSName(name) => Some((*name).to_owned()),
+                _ => None,
+            })
+            .collect(),
+        uris: names()
+            .filter_map(|n| match n {
+                GeneralName::URI(uri) => Some((*uri).to_owned()),
+                _ => None,
             })
             .collect(),
         key_id: subject_key_id(cert).map(<[u8]>::to_vec),

@@ -1,53 +1,77 @@
-//! Certificates as they are made (design §3, facts §1.4): for a root by its own key, for a cluster by an
-//! issuer. Of a subject, only the public key is asked.
+//! Certificates as they are made (design §3, facts §1.4): for a root by its own key, for a cluster and a
+//! workload by an issuer. Of a subject, only the public key is asked.
 
 use aws_lc_rs::rand;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, KeyIdMethod,
-    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SigningKey, SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType,
+    SerialNumber, SigningKey, SubjectPublicKeyInfo,
 };
 use time::{Duration, OffsetDateTime};
 
 use super::{PkiError, issuer::Issuer, key, key_identifier, pem, read};
-use crate::plan::model::{CaSpec, Subject, Validity};
+use crate::plan::model::{CaSpec, Mesh, Subject, Validity, Workload};
 
 /// What a certificate is to say.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// O and CN.
     pub subject: Subject,
-    /// L: the cluster's name.
+    /// L: the name of the cluster or the workload.
     pub locality: Option<String>,
     /// DNS subject alternative names.
     pub dns: Vec<String>,
+    /// URI subject alternative names.
+    pub uris: Vec<String>,
     /// How long it lasts.
     pub validity: Validity,
-    /// CAs that may stand below it; `None` sets no limit.
-    pub pathlen: Option<u8>,
+    /// What may be done with it.
+    pub role: Role,
+}
+
+/// What a certificate may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To sign others.
+    Ca {
+        /// CAs that may stand below it; `None` sets no limit.
+        pathlen: Option<u8>,
+    },
+    /// To serve and to call as the workload that its names tell.
+    Workload,
 }
 
 impl Request {
     /// A root as the plan describes it.
     pub fn root(spec: &CaSpec) -> Self {
-        let (subject, dns) = (spec.subject.clone(), spec.dns.clone());
-        Self {
-            subject,
-            locality: None,
-            dns,
-            validity: spec.validity,
-            pathlen: None,
-        }
+        Self::ca(spec, None, None)
     }
 
     /// A cluster's CA as the plan describes it.
     pub fn cluster(spec: &CaSpec, name: &str) -> Self {
-        let (subject, dns) = (spec.subject.clone(), spec.dns.clone());
+        Self::ca(spec, Some(name.to_owned()), Some(0))
+    }
+
+    fn ca(spec: &CaSpec, locality: Option<String>, pathlen: Option<u8>) -> Self {
         Self {
-            subject,
-            locality: Some(name.to_owned()),
-            dns,
+            subject: spec.subject.clone(),
+            locality,
+            dns: spec.dns.clone(),
+            uris: spec.uris.clone(),
             validity: spec.validity,
-            pathlen: Some(0),
+            role: Role::Ca { pathlen },
+        }
+    }
+
+    /// A workload's certificate as the plan describes it.
+    pub fn workload(workload: &Workload, mesh: &Mesh) -> Self {
+        Self {
+            subject: workload.subject.clone(),
+            locality: Some(workload.name.clone()),
+            dns: Vec::new(),
+            uris: vec![workload.spiffe_id(mesh)],
+            validity: workload.validity,
+            role: Role::Workload,
         }
     }
 
@@ -111,10 +135,11 @@ pub fn self_sign(
 }
 
 impl Issuer {
-    /// Signs a CA certificate for a public key (SubjectPublicKeyInfo, DER).
+    /// Signs a certificate for a public key (SubjectPublicKeyInfo, DER).
     ///
     /// # Errors
-    /// Where the public key is of no kind for a mesh, or validity or issuer are over.
+    /// Where the public key is of no kind for a mesh, validity or issuer are over, or a CA is asked of an
+    /// issuer that was loaded for workloads.
     pub fn sign(
         &self,
         request: &Request,
@@ -123,6 +148,9 @@ impl Issuer {
     ) -> Result<Signed, PkiError> {
         let subject = SubjectPublicKeyInfo::from_der(public_key)
             .map_err(|_| PkiError::Algorithm(read::key_kind(public_key).1))?;
+        if request.role != Role::Workload && !self.signs_cas() {
+            return Err(PkiError::WorkloadsOnly(self.subject_text()));
+        }
         let (issuer_begin, issuer_end) = self.validity();
         if issuer_end <= now {
             let (subject, end) = (self.subject_text(), issuer_end.date().to_string());
@@ -227,16 +255,28 @@ fn params(
     params.not_after = end;
     params.serial_number = Some(serial()?);
     params.key_identifier_method = KeyIdMethod::PreSpecified(key_id);
-    params.is_ca = IsCa::Ca(request.pathlen.map_or(
-        BasicConstraints::Unconstrained,
-        BasicConstraints::Constrained,
-    ));
-    params.key_usages = vec![
-        KeyUsagePurpose::DigitalSignature,
-        KeyUsagePurpose::ContentCommitment,
-        KeyUsagePurpose::KeyCertSign,
-        KeyUsagePurpose::CrlSign,
-    ];
+    match request.role {
+        Role::Ca { pathlen } => {
+            params.is_ca = IsCa::Ca(pathlen.map_or(
+                BasicConstraints::Unconstrained,
+                BasicConstraints::Constrained,
+            ));
+            params.key_usages = vec![
+                KeyUsagePurpose::DigitalSignature,
+                KeyUsagePurpose::ContentCommitment,
+                KeyUsagePurpose::KeyCertSign,
+                KeyUsagePurpose::CrlSign,
+            ];
+        }
+        Role::Workload => {
+            params.is_ca = IsCa::ExplicitNoCa;
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            params.extended_key_usages = vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ];
+        }
+    }
     // An elliptic curve key cannot encipher, and RFC 8813 §3 forbids to say so.
     if read::key_kind(&public_key.subject_public_key_info())
         .1
@@ -247,6 +287,10 @@ fn params(
     for dns in &request.dns {
         let dns = dns.clone().try_into().map_err(signing)?;
         params.subject_alt_names.push(SanType::DnsName(dns));
+    }
+    for uri in &request.uris {
+        let uri = uri.clone().try_into().map_err(signing)?;
+        params.subject_alt_names.push(SanType::URI(uri));
     }
     Ok(params)
 }
