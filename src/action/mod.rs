@@ -8,7 +8,10 @@ pub mod pki;
 
 pub use given::given;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
 
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -21,10 +24,16 @@ use crate::{
 /// Bytes of a file; wiped from memory with their last owner, since they may be a key.
 pub type Bytes = Arc<Zeroizing<Vec<u8>>>;
 
-/// What signs the clusters' CA certificates, loaded once a run.
+/// A CA that is loaded when it first signs, or why it cannot be.
+type Signer = OnceLock<Result<Arc<pki::Issuer>, String>>;
+
+/// What signs, loaded once a run.
 #[derive(Default)]
 pub struct Trust {
-    issuer: OnceLock<Result<Arc<pki::Issuer>, String>>,
+    /// What signs the clusters' CA certificates.
+    issuer: Signer,
+    /// What signs workloads' certificates, by the place of its cluster in the plan.
+    clusters: Mutex<HashMap<usize, Arc<Signer>>>,
 }
 
 impl Trust {
@@ -33,7 +42,10 @@ impl Trust {
         let cell = OnceLock::new();
         // A new cell is empty, so this cannot fail.
         let _ = cell.set(Ok(issuer));
-        Self { issuer: cell }
+        Self {
+            issuer: cell,
+            clusters: Mutex::default(),
+        }
     }
 
     fn issuer(
@@ -41,6 +53,17 @@ impl Trust {
         load: impl FnOnce() -> Result<pki::Issuer, String>,
     ) -> Result<Arc<pki::Issuer>, String> {
         self.issuer.get_or_init(|| load().map(Arc::new)).clone()
+    }
+
+    fn cluster(
+        &self,
+        place: usize,
+        load: impl FnOnce() -> Result<pki::Issuer, String>,
+    ) -> Result<Arc<pki::Issuer>, String> {
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        let signer = clusters.entry(place).or_default().clone();
+        drop(clusters);
+        signer.get_or_init(|| load().map(Arc::new)).clone()
     }
 }
 
@@ -77,6 +100,7 @@ pub fn make(
         Action::Key(owner) => {
             let algorithm = match (owner, &plan.root) {
                 (Owner::Cluster(c), _) => plan.clusters[c].ca.key,
+                (Owner::Workload(w), _) => plan.workloads[w].key,
                 (Owner::Root, RootCa::Made(spec)) => spec.key,
                 (Owner::Root, RootCa::Given(_)) => {
                     return Err("the key of a CA brought along is not made here".to_owned());
@@ -107,16 +131,39 @@ pub fn make(
                 },
             )?;
             let request = pki::Request::cluster(&cluster.ca, &cluster.name);
-            let signed = issuer
-                .sign(&request, &pki::public_key(&inputs[0]).map_err(text)?, now)
-                .map_err(text)?;
-            Ok(Zeroizing::new(signed.pem))
+            sign(&issuer, &request, &inputs[0], now)
+        }
+        Action::WorkloadCert(w) => {
+            let workload = &plan.workloads[w];
+            let issuer = trust.cluster(workload.cluster, || {
+                let certs: Vec<&[u8]> = std::iter::once(1)
+                    .chain(3..inputs.len())
+                    .map(|i| inputs[i].as_slice())
+                    .collect();
+                pki::Issuer::for_workloads(&certs, &inputs[2], now).map_err(joined)
+            })?;
+            let request = pki::Request::workload(workload, &plan.mesh);
+            sign(&issuer, &request, &inputs[0], now)
+        }
+        Action::WorkloadChain(_) => {
+            let chain = pki::workload_chain(
+                &inputs[0],
+                &inputs[1],
+                &between(plan, &inputs[3..], now)?,
+                &inputs[2],
+            )
+            .map_err(text)?;
+            let findings = pki::judge_chain(&inputs[0], &chain, &inputs[2], now);
+            match findings.iter().find(|f| f.is_error()) {
+                Some(finding) => Err(format!(
+                    "no peer would accept this chain: {} ({})",
+                    finding.message, finding.rule
+                )),
+                None => Ok(Zeroizing::new(chain)),
+            }
         }
         Action::Chain(c) => {
-            let between = match plan.root {
-                RootCa::Made(_) => Vec::new(),
-                RootCa::Given(_) => path(&inputs[3..], now)?.intermediates_pem(),
-            };
+            let between = between(plan, &inputs[3..], now)?;
             let chain = pki::chain(&inputs[1], &between, &inputs[2], plan.clusters[c].ca.chain)
                 .map_err(text)?;
             let bundle = pki::Bundle {
@@ -139,6 +186,27 @@ pub fn make(
             bytes.map(Zeroizing::new).map_err(|e| e.to_string())
         }
         Action::Step(..) | Action::Command(_) => Err("this is no file of the mesh".to_owned()),
+    }
+}
+
+/// Signs for the key whose PEM text is given.
+fn sign(
+    issuer: &pki::Issuer,
+    request: &pki::Request,
+    key: &[u8],
+    now: OffsetDateTime,
+) -> Result<Zeroizing<Vec<u8>>, String> {
+    let text = |e: pki::PkiError| e.to_string();
+    let public_key = pki::public_key(key).map_err(text)?;
+    let signed = issuer.sign(request, &public_key, now).map_err(text)?;
+    Ok(Zeroizing::new(signed.pem))
+}
+
+/// What stands between a cluster's CA and the root: nothing, or a CA brought along and those above it.
+fn between(plan: &Plan, brought: &[Bytes], now: OffsetDateTime) -> Result<Vec<u8>, String> {
+    match plan.root {
+        RootCa::Made(_) => Ok(Vec::new()),
+        RootCa::Given(_) => Ok(path(brought, now)?.intermediates_pem()),
     }
 }
 

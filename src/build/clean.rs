@@ -20,7 +20,7 @@ pub struct CleanRequest {
     pub targets: Vec<String>,
     /// Folder that target paths start from.
     pub cwd: Utf8PathBuf,
-    /// Private keys of clusters too.
+    /// Private keys of clusters and workloads too.
     pub keys: bool,
     /// The root key too (`--keys --allow root-key`).
     pub root_key: bool,
@@ -200,14 +200,16 @@ impl Sweep<'_> {
         Ok(true)
     }
 
-    /// Removes folders of clusters that are empty now.
+    /// Removes folders of clusters and workloads that are empty now.
     fn folders(&self) {
         if self.publisher.is_none() {
             return;
         }
         let disk: &Arc<_> = &self.site.disk;
-        for cluster in &self.site.plan.clusters {
-            let dir = self.site.plan.work_dir.join(&cluster.name);
+        let plan = &self.site.plan;
+        let clusters = plan.clusters.iter().map(|c| &c.name);
+        for name in clusters.chain(plan.workloads.iter().map(|w| &w.name)) {
+            let dir = plan.work_dir.join(name);
             if disk.list(&dir).is_ok_and(|names| names.is_empty()) {
                 // A folder that somebody fills at this very moment stays, as it should.
                 let _ = disk.remove_dir(&dir);

@@ -256,16 +256,17 @@ fn file(shared: &Shared, id: TaskId) -> Result<Product, String> {
     );
     let staged = staged.map_err(|e| stage_error(&output.path, &e))?;
     let deciding = match task.action {
-        Action::CaCert(_) => {
-            let issuer = if matches!(plan.root, RootCa::Given(_)) {
-                2
-            } else {
-                1
+        Action::CaCert(_) | Action::WorkloadCert(_) => {
+            let brought = matches!(plan.root, RootCa::Given(_));
+            let issuer = match task.action {
+                Action::CaCert(_) if brought => 2,
+                _ => 1,
             };
             let key = pki::read_key(&inputs[0]).map_err(|e| e.to_string())?;
             vec![key.public_key, pki::digest(&inputs[issuer])]
         }
         Action::Chain(_) => inputs[1..].iter().map(|i| pki::digest(i)).collect(),
+        Action::WorkloadChain(_) => inputs.iter().map(|i| pki::digest(i)).collect(),
         _ => vec![],
     };
     let digest = pki::digest(&bytes);

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::log::hex_text;
 use crate::{
-    action::pki::digest,
+    action::pki::{Request, digest},
     graph::{Action, Owner, Task},
-    plan::model::{CaSpec, ChainForm, Plan, RootCa},
+    plan::model::{ChainForm, Plan, RootCa},
 };
 
 /// Named values in the plan's words.
@@ -23,14 +23,19 @@ impl Recipe {
         let mut recipe = Self::default();
         match (task.action, &plan.root) {
             (Action::Key(Owner::Root), RootCa::Made(spec)) => recipe.put("key", spec.key.name()),
-            (Action::RootCert, RootCa::Made(spec)) => recipe.certificate(spec),
+            (Action::RootCert, RootCa::Made(spec)) => recipe.certificate(&Request::root(spec)),
             (Action::Key(Owner::Cluster(c)), _) => {
                 recipe.put("key", plan.clusters[c].ca.key.name())
             }
             (Action::CaCert(c), _) => {
                 let cluster = &plan.clusters[c];
-                recipe.certificate(&cluster.ca);
-                recipe.put("locality", &cluster.name);
+                recipe.certificate(&Request::cluster(&cluster.ca, &cluster.name));
+            }
+            (Action::Key(Owner::Workload(w)), _) => {
+                recipe.put("key", plan.workloads[w].key.name());
+            }
+            (Action::WorkloadCert(w), _) => {
+                recipe.certificate(&Request::workload(&plan.workloads[w], &plan.mesh));
             }
             (Action::Chain(c), _) => recipe.put(
                 "chain",
@@ -63,11 +68,18 @@ impl Recipe {
         recipe
     }
 
-    fn certificate(&mut self, spec: &CaSpec) {
-        self.put("organization", &spec.subject.organization);
-        self.put("common-name", &spec.subject.common_name);
-        self.put("validity", &spec.validity.to_string());
-        self.put("dns", &spec.dns.join(" "));
+    fn certificate(&mut self, request: &Request) {
+        self.put("organization", &request.subject.organization);
+        self.put("common-name", &request.subject.common_name);
+        self.put("validity", &request.validity.to_string());
+        self.put("dns", &request.dns.join(" "));
+        // Only where there are any: logs of CAs that were made before know no such word.
+        if !request.uris.is_empty() {
+            self.put("uri", &request.uris.join(" "));
+        }
+        if let Some(locality) = &request.locality {
+            self.put("locality", locality);
+        }
     }
 
     fn put(&mut self, name: &str, value: &str) {

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use super::{Action, FileId, Graph, Owner, Step, Task, TaskId, Undone};
 use crate::plan::{
-    model::{Cluster, GivenRoot, Plan, RootCa, UserTask},
+    model::{Cluster, GivenRoot, Plan, RootCa, UserTask, Workload},
     problem::{Problem, Problems, Span},
 };
 
@@ -112,6 +112,9 @@ impl Lowering<'_> {
             .map(|(index, cluster)| self.cluster(index, cluster, &root))
             .collect();
         self.meet(&mut steps);
+        for (index, workload) in plan.workloads.iter().enumerate() {
+            self.workload(index, workload, &root);
+        }
     }
 
     fn made_root(&mut self, span: Span) -> Root {
@@ -172,7 +175,12 @@ impl Lowering<'_> {
             self.file_task(Action::Key(Owner::Cluster(index)), vec![], key, span),
             self.file_task(Action::CaCert(index), signing, cert, span),
             self.file_task(Action::Chain(index), chain_inputs, chain, span),
-            self.file_task(Action::RootCopy(index), vec![root.cert], copy, span),
+            self.file_task(
+                Action::RootCopy(Owner::Cluster(index)),
+                vec![root.cert],
+                copy,
+                span,
+            ),
         ];
         let manifest = self.file_task(Action::Install(index), vec![], install, span);
         let no_context = cluster.context.is_none().then(|| Undone {
@@ -211,6 +219,56 @@ impl Lowering<'_> {
             .collect();
         self.graph.alias(name.to_owned(), all);
         steps
+    }
+
+    /// A workload's four files. Its inputs say all that is read (facts B9: the Makefile's did not).
+    fn workload(&mut self, index: usize, workload: &Workload, root: &Root) {
+        let span = workload.span;
+        let (name, files) = (&workload.name, &self.plan.files);
+        let signer = &self.plan.clusters[workload.cluster].name;
+        let [key, cert, chain] = [
+            files.key(name),
+            files.workload_cert(name),
+            files.workload_chain(name),
+        ]
+        .map(|file| self.built(&file, span));
+        let [ca_cert, ca_key] = [files.ca_cert(signer), files.ca_key(signer)].map(|name| {
+            self.graph
+                .file(self.plan.work_dir.join(&name), |_| name.clone())
+        });
+        let chain_inputs = [cert, ca_cert, root.cert];
+        let signing = [key, ca_cert, ca_key, root.cert];
+        let with_brought = |inputs: &[FileId]| inputs.iter().chain(&root.chain).copied().collect();
+        let mut certs = vec![
+            self.file_task(Action::Key(Owner::Workload(index)), vec![], key, span),
+            self.file_task(
+                Action::WorkloadCert(index),
+                with_brought(&signing),
+                cert,
+                span,
+            ),
+            self.file_task(
+                Action::WorkloadChain(index),
+                with_brought(&chain_inputs),
+                chain,
+                span,
+            ),
+        ];
+        // In its cluster's own folder the cluster's copy serves both.
+        let copy = files.root_copy(name);
+        let shared = self.graph.find_file(&self.plan.work_dir.join(&copy));
+        let shared = shared
+            .filter(|_| name == signer)
+            .and_then(|file| self.graph.file_at(file).producer);
+        certs.push(shared.unwrap_or_else(|| {
+            let copy = self.built(&copy, span);
+            let action = Action::RootCopy(Owner::Workload(index));
+            self.file_task(action, vec![root.cert], copy, span)
+        }));
+        let target = format!("{name}-certs");
+        let what = format!("the target of workload \"{name}\"");
+        self.graph.claim(&target, &what, span, &mut self.problems);
+        self.graph.alias(target, certs);
     }
 
     /// A remote's istiod is its primary's, which must be within reach.

@@ -14,6 +14,18 @@ pub fn purpose(plan: &Plan, task: &Task) -> String {
         Action::Key(Owner::Cluster(c)) => {
             format!("private key that {}'s istiod signs with", name(c))
         }
+        Action::Key(Owner::Workload(w)) => {
+            format!("private key of workload {}", plan.workloads[w].name)
+        }
+        Action::WorkloadCert(w) => {
+            let workload = &plan.workloads[w];
+            let (id, signer) = (workload.spiffe_id(&plan.mesh), name(workload.cluster));
+            format!("certificate of {id}, issued by {signer}'s CA")
+        }
+        Action::WorkloadChain(w) => format!(
+            "certificates from that of workload {} up to the root",
+            plan.workloads[w].name
+        ),
         Action::RootCert => "root certificate, the trust anchor of the whole mesh".to_owned(),
         Action::Anchor => {
             "root certificate of the CA brought along, the trust anchor of the whole mesh"
@@ -27,7 +39,14 @@ pub fn purpose(plan: &Plan, task: &Task) -> String {
             "certificates from {}'s signing certificate up to the root",
             name(c)
         ),
-        Action::RootCopy(c) => format!("root certificate that {}'s workloads trust", name(c)),
+        Action::RootCopy(Owner::Workload(w)) => format!(
+            "root certificate that workload {} trusts",
+            plan.workloads[w].name
+        ),
+        Action::RootCopy(Owner::Cluster(c)) => {
+            format!("root certificate that {}'s workloads trust", name(c))
+        }
+        Action::RootCopy(Owner::Root) => "copy of the root certificate".to_owned(),
         Action::Install(c) => format!("IstioOperator for `istioctl install` in {}", name(c)),
         Action::Step(c, Step::Namespace) => format!(
             "namespace {namespace} in {}, with its network label",
@@ -68,6 +87,7 @@ pub fn target_purpose(target: &str) -> &'static str {
         t if t.ends_with("-cacerts-k8s") || t.ends_with("-cacerts-selfSigned") => {
             "the same, by its name in Istio 1.7's Makefile"
         }
+        t if t.ends_with("-certs") => "key, certificate, chain and root of a workload",
         _ => "all of this cluster: CA files, install.yaml, cluster steps",
     }
 }

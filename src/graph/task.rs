@@ -68,16 +68,18 @@ pub struct Undone {
     pub how: String,
 }
 
-/// Whose CA a file belongs to.
+/// Whose a key or a copy is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     /// The mesh's root CA.
     Root,
     /// The cluster at this place of the plan.
     Cluster(usize),
+    /// The workload at this place of the plan.
+    Workload(usize),
 }
 
-/// What a task does. Clusters and tasks are places in the plan's lists.
+/// What a task does. Clusters, workloads and tasks are places in the plan's lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Makes a private key. No inputs.
@@ -92,8 +94,14 @@ pub enum Action {
     /// Joins a cluster's chain and holds the whole bundle to istiod's own checks.
     /// Inputs: its key, its CA certificate, the root certificate, then chain files of a CA brought along.
     Chain(usize),
-    /// Copies the root certificate to a cluster. Input: the root certificate.
-    RootCopy(usize),
+    /// Copies the root certificate to a cluster's or workload's folder. Input: the root certificate.
+    RootCopy(Owner),
+    /// Signs a workload's certificate. Inputs: its key, the certificate and the key of its cluster's CA, the
+    /// root certificate, then certificates of a CA brought along.
+    WorkloadCert(usize),
+    /// Joins a workload's chain and checks that it leads to the root. Inputs: its certificate, that of its
+    /// cluster's CA, the root certificate, then certificates of a CA brought along.
+    WorkloadChain(usize),
     /// Writes a cluster's IstioOperator. No inputs: the plan says it all.
     Install(usize),
     /// Takes a cluster one step further.
@@ -132,15 +140,26 @@ impl Action {
         !matches!(self, Action::Step(..) | Action::Command(_))
     }
 
-    /// The cluster it works for.
+    /// The cluster it works for; none for a workload, which only its certificate ties to one.
     pub fn cluster(self) -> Option<usize> {
         match self {
             Action::Key(Owner::Cluster(c))
             | Action::CaCert(c)
             | Action::Chain(c)
-            | Action::RootCopy(c)
+            | Action::RootCopy(Owner::Cluster(c))
             | Action::Install(c)
             | Action::Step(c, _) => Some(c),
+            _ => None,
+        }
+    }
+
+    /// The workload it works for.
+    pub fn workload(self) -> Option<usize> {
+        match self {
+            Action::Key(Owner::Workload(w))
+            | Action::RootCopy(Owner::Workload(w))
+            | Action::WorkloadCert(w)
+            | Action::WorkloadChain(w) => Some(w),
             _ => None,
         }
     }

@@ -52,10 +52,9 @@ impl View<'_> {
     fn task(&mut self, id: TaskId, state: &dyn Fn(TaskId) -> Option<(State, String)>) -> usize {
         let task = self.graph.task(id);
         let (state, why) = state(id).unwrap_or((State::Unknown, String::new()));
-        let group = task
-            .action
-            .cluster()
-            .map(|c| self.plan.clusters[c].name.clone());
+        let cluster = task.action.cluster().map(|c| &self.plan.clusters[c].name);
+        let workload = task.action.workload().map(|w| &self.plan.workloads[w].name);
+        let group = cluster.or(workload).cloned();
         let kind = match task.action {
             Action::Key(_) => Kind::Key,
             Action::Step(..) => Kind::Step,
@@ -67,7 +66,7 @@ impl View<'_> {
             .filter(|t| !t.is_empty())
             .collect::<Vec<_>>()
             .join(": ");
-        // Within its cluster's box a node need not repeat the cluster's name.
+        // Within its cluster's or workload's box a node need not repeat the name.
         let label = match &group {
             Some(name) => task
                 .name

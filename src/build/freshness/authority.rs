@@ -1,11 +1,11 @@
-//! Keys and certificates: what keeps a mesh's trust alive is judged by content, and nothing that would
-//! replace a key or the root is stale without leave.
+//! Keys and the root: what keeps a mesh's trust alive is judged by content, and nothing that would replace
+//! it is stale without leave. A workload's key needs none: nothing but its own certificate hangs on it.
 
 use std::fmt;
 
 use camino::Utf8PathBuf;
 
-use super::{Judge, RESIGN, ends, look::Seen, verdict::Judged};
+use super::{Judge, look::Seen, verdict::Judged};
 use crate::{
     action::pki,
     build::{
@@ -13,9 +13,9 @@ use crate::{
         log::{Facts, FileRecord},
         recipe::Recipe,
     },
-    graph::{FileId, Owner, Task, TaskId},
+    graph::{FileId, Owner, TaskId},
     host::Kind,
-    plan::model::{CaSpec, Plan, RootCa},
+    plan::model::{KeyAlgorithm, Plan, RootCa},
 };
 
 /// Why a key or the root would be replaced.
@@ -53,7 +53,9 @@ impl Cause {
 
 /// Copies of the root certificate that the plan has made.
 fn root_copies(plan: &Plan) -> impl Iterator<Item = String> {
-    plan.clusters.iter().map(|c| plan.files.root_copy(&c.name))
+    let clusters = plan.clusters.iter().map(|c| &c.name);
+    let names = clusters.chain(plan.workloads.iter().map(|w| &w.name));
+    names.map(|name| plan.files.root_copy(name))
 }
 
 impl Judge<'_> {
@@ -100,7 +102,7 @@ impl Judge<'_> {
                 Judged::current()
             }
             _ => {
-                let wanted = self.ca_spec(owner).map(|s| s.key);
+                let wanted = self.algorithm(owner);
                 let found = self
                     .eyes
                     .bytes(task.outputs[0])
@@ -108,11 +110,12 @@ impl Judge<'_> {
                 if let (Some(wanted), Some(found)) = (wanted, found)
                     && found.algorithm != Some(wanted)
                 {
-                    self.differs(
-                        &task.name,
-                        &[format!("key {} (plan: {wanted})", found.describe)],
-                        "--allow rekey ",
-                    );
+                    let allow = match owner {
+                        Owner::Workload(_) => "",
+                        _ => "--allow rekey ",
+                    };
+                    let difference = format!("key {} (plan: {wanted})", found.describe);
+                    self.differs(&task.name, &[difference], allow);
                 }
                 self.taken(task, file.digest, vec![])
             }
@@ -121,10 +124,12 @@ impl Judge<'_> {
         judged
     }
 
-    pub(super) fn ca_spec(&self, owner: Owner) -> Option<&CaSpec> {
+    /// The kind of key that the plan asks for.
+    fn algorithm(&self, owner: Owner) -> Option<KeyAlgorithm> {
         match (owner, &self.plan.root) {
-            (Owner::Cluster(c), _) => Some(&self.plan.clusters[c].ca),
-            (Owner::Root, RootCa::Made(spec)) => Some(spec),
+            (Owner::Cluster(c), _) => Some(self.plan.clusters[c].ca.key),
+            (Owner::Workload(w), _) => Some(self.plan.workloads[w].key),
+            (Owner::Root, RootCa::Made(spec)) => Some(spec.key),
             (Owner::Root, RootCa::Given(_)) => None,
         }
     }
@@ -137,6 +142,8 @@ impl Judge<'_> {
                 let name = &plan.clusters[c].name;
                 vec![plan.files.ca_cert(name), plan.files.cert_chain(name)]
             }
+            // Its certificate is signed again with a new key, and nothing else asks for the old one.
+            Owner::Workload(_) => vec![],
             Owner::Root => {
                 let certs = plan.clusters.iter().map(|c| plan.files.ca_cert(&c.name));
                 std::iter::once(plan.files.root_cert())
@@ -152,27 +159,39 @@ impl Judge<'_> {
         names.into_iter().find(is_file)
     }
 
+    /// A key that another one is to take the place of. A workload's needs no leave, also where the plan's
+    /// `key` changed: whoever runs with the old key and certificate goes on until that ends, and a change
+    /// of the plan that did nothing would be the Makefile's (facts B4).
     pub(super) fn rekey(&self, id: TaskId, owner: Owner, cause: &Cause) -> Judged {
-        if self.ask.allow_rekey {
+        let risk = match owner {
+            Owner::Workload(_) => None,
+            Owner::Cluster(c) => Some((
+                format!(
+                    "A new key means a new CA certificate for {}, and workload certificates of the old one live on \
+                     until they end",
+                    self.plan.clusters[c].name
+                ),
+                "rekey",
+            )),
+            Owner::Root => Some((
+                "A new root key means a new root: no cluster that holds the old one trusts what it signs, until \
+                 every cluster has it"
+                    .to_owned(),
+                "rekey,root-reissue",
+            )),
+        };
+        let Some((risk, flags)) = risk.filter(|_| !self.ask.allow_rekey) else {
             let text = format!("{cause}: make a new key, the old one goes to the archive");
             return Judged {
                 archive: true,
                 ..Judged::stale("rekey", text)
             };
-        }
-        let instead = cause.instead(&self.graph.task(id).name);
-        let text = match owner {
-            Owner::Cluster(c) => format!(
-                "{cause}. A new key means a new CA certificate for {}, and workload certificates of the old one \
-                 live on until they end. {instead}llow it with --allow rekey",
-                self.plan.clusters[c].name
-            ),
-            Owner::Root => format!(
-                "{cause}. A new root key means a new root: no cluster that holds the old one trusts what it signs, \
-                 until every cluster has it. {instead}llow it with --allow rekey,root-reissue"
-            ),
         };
-        Judged::refused("rekey", text)
+        let instead = cause.instead(&self.graph.task(id).name);
+        Judged::refused(
+            "rekey",
+            format!("{cause}. {risk}. {instead}llow it with --allow {flags}"),
+        )
     }
 
     pub(super) fn root_cert(&mut self, id: TaskId) -> Judged {
@@ -350,123 +369,5 @@ impl Judge<'_> {
             },
         };
         self.reissue_root(&Cause::Lost(replaced))
-    }
-
-    pub(super) fn ca_cert(&mut self, id: TaskId, cluster: usize) -> Judged {
-        let task = self.graph.task(id);
-        let (key, root) = (task.inputs[0], task.inputs[1]);
-        let spec = &self.plan.clusters[cluster].ca;
-        // The certificate that signs: the root's own, or the issuing one of a CA brought along.
-        let issuer = if self.given_issuer_file(task) {
-            task.inputs[2]
-        } else {
-            root
-        };
-        if let Seen::Missing = self.eyes.look(task.outputs[0]) {
-            return Judged::stale("output-missing", "there is none yet: sign");
-        }
-        if let Some(judged) = self.rebuilt_input(task, &[key, issuer, root]) {
-            return judged;
-        }
-        let file = match self.eyes.look(task.outputs[0]) {
-            Seen::Broken(why) => return Judged::stale("output-broken", format!("{why}: {RESIGN}")),
-            Seen::Sound(file) => file,
-            Seen::Missing | Seen::Odd(_) => {
-                return Judged::stale("output-missing", "there is none yet: sign");
-            }
-        };
-        let (Some(key_now), Some(issuer_now)) =
-            (self.eyes.public_of(key), self.eyes.digest_of(issuer))
-        else {
-            // Only while the key or the issuer waits for a gate.
-            return Judged::stale(
-                "input-broken",
-                format!("its key or issuer is not sound: {RESIGN}"),
-            );
-        };
-        let recipe = Recipe::of(self.plan, task);
-        let inputs = vec![key_now, issuer_now];
-        let known = self.log.task(&task.name);
-        let same = known.is_some_and(|k| k.output == Some(file.digest));
-        if !(same && known.is_some_and(|k| k.inputs == inputs)) {
-            if let Err(why) = self.ca_cert_sound(task, issuer) {
-                return Judged::stale("output-broken", format!("{why}: {RESIGN}"));
-            }
-            if same {
-                return Judged::stale(
-                    "issuer-changed",
-                    format!("its issuer is not the one that signed it: {RESIGN}"),
-                );
-            }
-        }
-        if let Some(known) = known.filter(|k| k.recipe != recipe) {
-            let changes = recipe.changes_since(&known.recipe).join(", ");
-            return Judged::stale("recipe-changed", format!("{changes}: {RESIGN}"));
-        }
-        if !same {
-            let wanted = pki::Request::cluster(spec, &self.plan.clusters[cluster].name);
-            let found = self
-                .eyes
-                .bytes(task.outputs[0])
-                .and_then(|b| pki::read_cert(&b).ok());
-            // One issuer, one serial number: Istio's Makefile of 1.6 and before gave its process's number
-            // to every certificate of a run (facts B17, C09).
-            if let Some(cert) = &found
-                && let Some(other) = self.serials.insert(cert.serial.clone(), task.name.clone())
-            {
-                let text = format!("it has the serial number of {other}: {RESIGN}");
-                return Judged::stale("serial-twice", text);
-            }
-            let differences = found
-                .map(|f| pki::differences(&f, &wanted, spec.key))
-                .unwrap_or_default();
-            // Where the log knows another file, this is an older or a half-noted one: the plan decides.
-            if !differences.is_empty() && !self.is_foreign(&task.name) {
-                return Judged::stale(
-                    "recipe-changed",
-                    format!("{}: {RESIGN}", differences.join(", ")),
-                );
-            }
-            self.differs(&task.name, &differences, "");
-        }
-        let issuer_end = match self.eyes.look(issuer) {
-            Seen::Sound(FileRecord {
-                facts: Facts::Cert { not_after, .. },
-                ..
-            }) => Some(not_after),
-            _ => None,
-        };
-        if let Facts::Cert { not_after, .. } = file.facts {
-            let left = not_after - self.now.unix_timestamp();
-            let cut_short = issuer_end.is_some_and(|end| not_after >= end);
-            if left <= spec.renew_before.as_secs() as i64 && !cut_short {
-                return Judged::stale("renew", format!("{}: {RESIGN}", ends(left)));
-            }
-        }
-        if same {
-            Judged::current()
-        } else {
-            self.taken(task, file.digest, inputs)
-        }
-    }
-
-    pub(super) fn given_issuer_file(&self, task: &Task) -> bool {
-        matches!(self.plan.root, RootCa::Given(_)) && task.inputs.len() > 2
-    }
-
-    pub(super) fn ca_cert_sound(&mut self, task: &Task, issuer: FileId) -> Result<(), String> {
-        let read = |file| {
-            self.eyes
-                .bytes(file)
-                .ok_or_else(|| format!("{} cannot be read", self.graph.file_at(file).name))
-        };
-        let (cert, key, issuer_cert) =
-            (read(task.outputs[0])?, read(task.inputs[0])?, read(issuer)?);
-        let key_name = &self.graph.file_at(task.inputs[0]).name;
-        pki::carries_key(&cert, &key)
-            .map_err(|_| format!("it does not carry the key of {key_name}"))?;
-        let issuer_name = &self.graph.file_at(issuer).name;
-        pki::signed_by(&cert, &issuer_cert)
-            .map_err(|e| format!("it was not signed by {issuer_name} ({e})"))
     }
 }

@@ -1,4 +1,6 @@
-//! Files that are computed from others, judged by their bytes: the chain, copies of the root, manifests.
+//! Files that are computed from others, judged by their bytes: chains, copies of the root, manifests.
+
+use zeroize::Zeroizing;
 
 use super::{
     Judge,
@@ -8,23 +10,31 @@ use super::{
 use crate::{
     action::{
         manifest,
-        pki::{self, Digest},
+        pki::{self, Digest, PkiError},
     },
     build::{log::FileRecord, recipe::Recipe},
-    graph::{FileId, Task, TaskId},
+    graph::{Action, FileId, Task, TaskId},
     report::event::Verdict,
 };
 
+/// The bytes that a chain should have, and what was found of those that it has.
+type Chain = (Result<Vec<u8>, PkiError>, Vec<pki::Finding>);
+
 impl Judge<'_> {
-    pub(super) fn chain(&mut self, id: TaskId, cluster: usize) -> Judged {
+    /// The chain of a cluster's CA or of a workload.
+    pub(super) fn chain(&mut self, id: TaskId) -> Judged {
         let task = self.graph.task(id);
-        let output = task.outputs[0];
         let file = match self.derived(task) {
             Ok(file) => file,
             Err(judged) => return *judged,
         };
+        // The key of a bundle is judged with it, and changes nothing of what is joined.
+        let joined = match task.action {
+            Action::Chain(_) => &task.inputs[1..],
+            _ => &task.inputs[..],
+        };
         let mut inputs = Vec::new();
-        for &input in &task.inputs[1..] {
+        for &input in joined {
             inputs.extend(self.eyes.digest_of(input));
         }
         let recipe = Recipe::of(self.plan, task);
@@ -34,25 +44,11 @@ impl Judge<'_> {
         }) {
             return Judged::current();
         }
-        let read = |f: FileId| self.eyes.bytes(f).unwrap_or_default();
-        let (key, cert, root, chain) = (
-            read(task.inputs[0]),
-            read(task.inputs[1]),
-            read(task.inputs[2]),
-            read(output),
-        );
-        let between = self
-            .given
-            .map(|g| g.path().intermediates_pem())
-            .unwrap_or_default();
-        let expected = pki::chain(&cert, &between, &root, self.plan.clusters[cluster].ca.chain);
-        let bundle = pki::Bundle {
-            ca_cert: &cert,
-            ca_key: &key,
-            cert_chain: &chain,
-            root_cert: &root,
+        let chain = self.eyes.bytes(task.outputs[0]).unwrap_or_default();
+        let (expected, findings) = match task.action {
+            Action::Chain(cluster) => self.cluster_chain(task, cluster, &chain),
+            _ => self.workload_chain(task, &chain),
         };
-        let findings = pki::judge(&bundle, self.now);
         let wrong = findings
             .iter()
             .find(|f| f.is_error())
@@ -61,7 +57,9 @@ impl Judge<'_> {
             if expected.is_ok_and(|e| e == *chain) {
                 return self.taken(task, file.digest, inputs);
             }
-            self.outlives(&findings, cluster);
+            if let Action::Chain(cluster) = task.action {
+                self.outlives(&findings, cluster);
+            }
             if self.is_foreign(&task.name) {
                 let form = findings
                     .iter()
@@ -73,7 +71,43 @@ impl Judge<'_> {
         }
         let why =
             wrong.unwrap_or_else(|| "its bytes are not what its certificates make".to_owned());
-        Judged::stale("output-broken", format!("{why}: rebuild"))
+        Judged {
+            // Who knows whether there is another copy of that key (facts B3: it was a root's).
+            archive: pki::holds_key(&chain),
+            ..Judged::stale("output-broken", format!("{why}: rebuild"))
+        }
+    }
+
+    /// What a cluster's chain should be, and what istiod would say of the one that is there.
+    fn cluster_chain(&self, task: &Task, cluster: usize, chain: &[u8]) -> Chain {
+        let [key, cert, root] = [0, 1, 2].map(|i| self.read(task.inputs[i]));
+        let form = self.plan.clusters[cluster].ca.chain;
+        let bundle = pki::Bundle {
+            ca_cert: &cert,
+            ca_key: &key,
+            cert_chain: chain,
+            root_cert: &root,
+        };
+        let expected = pki::chain(&cert, &self.between(), &root, form);
+        (expected, pki::judge(&bundle, self.now))
+    }
+
+    /// What a workload's chain should be, and what a peer would say of the one that is there.
+    fn workload_chain(&self, task: &Task, chain: &[u8]) -> Chain {
+        let [cert, ca_cert, root] = [0, 1, 2].map(|i| self.read(task.inputs[i]));
+        let expected = pki::workload_chain(&cert, &ca_cert, &self.between(), &root);
+        (expected, pki::judge_chain(&cert, chain, &root, self.now))
+    }
+
+    fn read(&self, file: FileId) -> Zeroizing<Vec<u8>> {
+        self.eyes.bytes(file).unwrap_or_default()
+    }
+
+    /// What stands between a cluster's CA and the root.
+    fn between(&self) -> Vec<u8> {
+        self.given
+            .map(|g| g.path().intermediates_pem())
+            .unwrap_or_default()
     }
 
     fn outlives(&mut self, findings: &[pki::Finding], cluster: usize) {

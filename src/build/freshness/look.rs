@@ -135,7 +135,7 @@ pub fn facts(graph: &Graph, file: FileId, bytes: &[u8]) -> Result<Facts, String>
                 public: key.public_key,
             })
         }
-        Some(Action::CaCert(_) | Action::RootCert | Action::Anchor) => {
+        Some(Action::CaCert(_) | Action::WorkloadCert(_) | Action::RootCert | Action::Anchor) => {
             let cert =
                 pki::read_cert(bytes).map_err(|e| format!("it is not a certificate ({e})"))?;
             Ok(Facts::Cert {

@@ -4,6 +4,7 @@
 mod authority;
 mod command;
 mod derived;
+mod issued;
 mod look;
 mod verdict;
 
@@ -38,8 +39,8 @@ struct Judge<'a> {
     /// The CA brought along, loaded; `None` for a root made here, or one that a task is yet to bring.
     given: Option<&'a pki::Issuer>,
     eyes: Eyes<'a>,
-    /// Serial numbers of CA certificates that were read in this walk, with their files.
-    serials: HashMap<Vec<u8>, String>,
+    /// Serial numbers of certificates that were read in this walk, by their issuer's file; with their own.
+    serials: HashMap<(FileId, Vec<u8>), String>,
     found: Judgement,
 }
 
@@ -95,7 +96,8 @@ impl Judge<'_> {
             Action::RootCert => self.root_cert(id),
             Action::Anchor => self.anchor(id),
             Action::CaCert(c) => self.ca_cert(id, c),
-            Action::Chain(c) => self.chain(id, c),
+            Action::WorkloadCert(w) => self.workload_cert(id, w),
+            Action::Chain(_) | Action::WorkloadChain(_) => self.chain(id),
             Action::RootCopy(_) => self.root_copy(id),
             Action::Install(c) => self.install(id, c),
             Action::Step(..) => {
@@ -307,7 +309,7 @@ const RESIGN: &str = "re-sign, same key, new serial";
 
 fn consequence(action: Action) -> &'static str {
     match action {
-        Action::CaCert(_) => RESIGN,
+        Action::CaCert(_) | Action::WorkloadCert(_) => RESIGN,
         Action::Command(_) => "run",
         _ => "rebuild",
     }
@@ -315,7 +317,8 @@ fn consequence(action: Action) -> &'static str {
 
 fn ends(left: i64) -> String {
     match left {
-        i64::MIN..=0 => format!("ended {} days ago", -left / 86_400),
+        i64::MIN..=-86_400 => format!("ended {} days ago", -left / 86_400),
+        -86_399..=0 => format!("ended {} hours ago", -left / 3_600),
         1..86_400 => format!("ends in {} hours", left / 3_600),
         _ => format!("ends in {} days", left / 86_400),
     }

@@ -558,8 +558,8 @@ impl Runner {
 fn doing(action: Action, name: &str) -> String {
     let verb = match action {
         Action::Key(_) => "make",
-        Action::RootCert | Action::CaCert(_) => "sign",
-        Action::Chain(_) => "join and check",
+        Action::RootCert | Action::CaCert(_) | Action::WorkloadCert(_) => "sign",
+        Action::Chain(_) | Action::WorkloadChain(_) => "join and check",
         Action::Anchor | Action::RootCopy(_) => "copy",
         Action::Install(_) => "write",
         Action::Step(_, Step::Install) => "run",
