@@ -4,11 +4,26 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::MetadataExt, process::Command};
+use std::{fs, io, os::unix::fs::MetadataExt, process::Command, sync::Arc};
 
+use camino::Utf8PathBuf;
 use meshplan::{
-    action::pki::{self, Issuer, PkiError, Request, Role},
-    plan::model::{KeyAlgorithm, Subject, Validity},
+    action::{
+        cluster::{Allowed, Tools},
+        pki::{self, Issuer, PkiError, Request, Role},
+    },
+    build::{self, Site},
+    graph,
+    host::{
+        RealDisk, SystemClock,
+        process::{self, Interrupt},
+    },
+    plan::{
+        self,
+        files::FileNames,
+        model::{KeyAlgorithm, Subject, Validity},
+    },
+    report::{Reporter, event::Event},
 };
 use rustls_pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use support::World;
@@ -347,6 +362,94 @@ fn what_makefiles_made_is_taken_over_but_no_chain_with_a_key() {
         // As the Makefile wrote it: taken over, not signed again.
         "Digital Signature, Key Encipherment",
     );
+}
+
+struct Silent;
+
+impl Reporter for Silent {
+    fn event(&mut self, _: std::time::Duration, _: &Event) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs the plan with Istio 1.7's names and the URIs of 1.6's CAs, which no plan can ask for. How many tasks ran.
+fn run_as_of_old(world: &World) -> usize {
+    let cwd = Utf8PathBuf::try_from(world.path("")).unwrap();
+    let request = plan::Request {
+        file: &cwd.join("plan.kdl"),
+        cwd: &cwd,
+        assignments: &[],
+        work_dir: None,
+    };
+    let mut plan = plan::load(&request, &RealDisk).unwrap().plan;
+    plan.files = FileNames {
+        root: "east/k8s-root".to_owned(),
+        signer: "selfSigned-",
+    };
+    plan.clusters[0].ca.uris = vec!["spiffe://east/ns/istio-system/sa/citadel".to_owned()];
+    let site = Site {
+        graph: Arc::new(graph::lower(&plan).unwrap()),
+        plan: Arc::new(plan),
+        disk: Arc::new(RealDisk),
+        clock: Arc::new(SystemClock),
+        tools: Tools::from_vars(|_| None),
+        interrupt: Interrupt::new(process::GRACE),
+        given: None,
+    };
+    let request = build::Request {
+        targets: vec![],
+        cwd,
+        force: vec![],
+        always: false,
+        allow_rekey: false,
+        allow_root_reissue: false,
+        allowed: Allowed::default(),
+        other_cluster: false,
+        dry_run: false,
+        explain: false,
+        keep_going: false,
+        jobs: 2,
+        cluster_jobs: 1,
+    };
+    let summary = build::run(&site, &request, &mut Silent).unwrap();
+    assert_eq!(summary.exit_code, 0);
+    summary.ran
+}
+
+#[test]
+fn names_of_old_are_names_like_others() {
+    let world = World::new(VMS);
+    let made = run_as_of_old(&world);
+    let names: Vec<_> = world.tree("out").into_keys().collect();
+    let wanted = [
+        "east/install.yaml",
+        "east/k8s-root-cert.pem",
+        "east/k8s-root-key.pem",
+        "east/key.pem",
+        "east/root-cert.pem",
+        "east/selfSigned-ca-cert-chain.pem",
+        "east/selfSigned-ca-cert.pem",
+        "east/selfSigned-ca-key.pem",
+        "east/selfSigned-workload-cert-chain.pem",
+        "east/selfSigned-workload-cert.pem",
+        "vm/key.pem",
+        "vm/root-cert.pem",
+        "vm/selfSigned-workload-cert-chain.pem",
+        "vm/selfSigned-workload-cert.pem",
+    ];
+    assert_eq!(
+        (made, names),
+        (wanted.len(), wanted.map(String::from).to_vec())
+    );
+    let ca = pki::read_cert(&world.read("out/east/selfSigned-ca-cert.pem")).unwrap();
+    assert_eq!(ca.uris, ["spiffe://east/ns/istio-system/sa/citadel"]);
+    assert_eq!(run_as_of_old(&world), 0);
+    // The root comes back from a copy, byte for byte.
+    let root = world.read("out/east/k8s-root-cert.pem");
+    fs::remove_file(world.path("out/east/k8s-root-cert.pem")).unwrap();
+    fs::remove_file(world.path("out/east/root-cert.pem")).unwrap();
+    assert_eq!(run_as_of_old(&world), 2);
+    assert_eq!(world.read("out/east/k8s-root-cert.pem"), root);
 }
 
 #[test]

@@ -18,6 +18,16 @@ const VALIDITY: Duration = Duration::from_secs(86_400);
 /// Half of istiod's own 24 hours, where a fixed end leaves no lifetime to halve (facts F2.12).
 const RENEW_BEFORE: Duration = Duration::from_secs(43_200);
 
+/// The clusters that workloads may name.
+struct Known<'a> {
+    list: &'a [Cluster],
+    places: HashMap<String, usize>,
+    /// They are all that the plan means to have.
+    whole: bool,
+    /// What was probably meant by a name: many workloads may have the same slip of the pen.
+    near: HashMap<String, Option<&'a str>>,
+}
+
 impl Checker<'_> {
     /// All workloads of a plan. `whole` says that `clusters` are all that the plan means to have.
     pub(super) fn workloads(
@@ -26,17 +36,20 @@ impl Checker<'_> {
         clusters: &[Cluster],
         whole: bool,
     ) -> Vec<Workload> {
-        let folders: HashMap<String, usize> = clusters
-            .iter()
-            .enumerate()
-            .map(|(place, c)| (c.name.to_lowercase(), place))
-            .collect();
+        let places = clusters.iter().enumerate();
+        let mut known = Known {
+            list: clusters,
+            places: places.map(|(i, c)| (c.name.to_lowercase(), i)).collect(),
+            whole,
+            near: HashMap::new(),
+        };
         let workloads: Vec<_> = nodes
             .iter()
-            .filter_map(|n| self.workload(n, clusters, &folders, whole))
+            .filter_map(|n| self.workload(n, &mut known))
             .collect();
         for workload in &workloads {
-            let other = folders
+            let other = known
+                .places
                 .get(&workload.name.to_lowercase())
                 .filter(|place| **place != workload.cluster);
             if let Some(&place) = other {
@@ -57,13 +70,7 @@ impl Checker<'_> {
     }
 
     /// `None` where it has no sound name, or no cluster.
-    fn workload(
-        &mut self,
-        node: &Node,
-        clusters: &[Cluster],
-        places: &HashMap<String, usize>,
-        whole: bool,
-    ) -> Option<Workload> {
+    fn workload(&mut self, node: &Node, known: &mut Known) -> Option<Workload> {
         self.block(node, true);
         let name = self.argument(node).and_then(|v| self.text_of(v));
         let name = name.and_then(|name| {
@@ -89,18 +96,18 @@ impl Checker<'_> {
         let span = name.as_ref().map_or(node.name_span, |n| n.span);
         let cluster = match one("cluster") {
             Some(node) => self.text(node).and_then(|text| {
-                let found = places.get(&text.value).copied();
-                if found.is_none() && whole {
-                    self.no_such_cluster(&text, clusters);
+                let found = known.places.get(&text.value).copied();
+                if found.is_none() && known.whole {
+                    self.no_such_cluster(text, known);
                 }
                 found
             }),
-            None if clusters.len() == 1 => Some(0),
-            None if whole => {
-                self.which_cluster(span, clusters);
+            None if !known.whole => None,
+            None if known.list.len() == 1 => Some(0),
+            None => {
+                self.which_cluster(span, known.list);
                 None
             }
-            None => None,
         };
         let label = |t: &str| value::dns_label(t).map(|()| t.to_owned());
         let namespace = one("namespace").and_then(|n| self.word(n, "plan::namespace", label));
@@ -129,7 +136,7 @@ impl Checker<'_> {
                 organization: "Istio".to_owned(),
                 common_name: "Workload".to_owned(),
             }),
-            key: key.unwrap_or(clusters[cluster].ca.key),
+            key: key.unwrap_or(known.list[cluster].ca.key),
             validity: lasts,
             renew_before: match (renew, lasts) {
                 (Some(renew), _) => renew.value,
@@ -141,13 +148,15 @@ impl Checker<'_> {
         })
     }
 
-    fn no_such_cluster(&mut self, name: &Placed<String>, clusters: &[Cluster]) {
-        let near = suggest(&name.value, clusters.iter().map(|c| c.name.as_str()));
+    fn no_such_cluster(&mut self, name: Placed<String>, known: &mut Known) {
+        let text = format!("`{}` is no cluster of this plan", name.value);
+        let names = known.list.iter().map(|c| c.name.as_str());
+        let near = known.near.entry(name.value);
+        let near = *near.or_insert_with_key(|name| suggest(name, names));
         let help = match near {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => "write the name of the cluster whose CA signs it".to_owned(),
         };
-        let text = format!("`{}` is no cluster of this plan", name.value);
         let problem = Problem::error("plan::workload-cluster", text);
         self.problem(problem.label(name.span, "named here").help(help));
     }
