@@ -21,7 +21,7 @@ use crate::{action::manifest::EAST_WEST, host::process::Command};
 
 /// Longest that one kubectl call may take. Its own `--request-timeout` bounds each request, not the
 /// call: cold discovery and retries add up to minutes (cluster facts §6).
-const CALL: Duration = Duration::from_secs(60);
+pub(super) const CALL: Duration = Duration::from_secs(60);
 
 /// Name of the ConfigMap that remembers what was installed and proven. It survives installs, and
 /// `uninstall --purge` too (cluster facts §3). The Lease of a run has the same name.

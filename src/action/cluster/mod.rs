@@ -11,6 +11,7 @@ mod live;
 mod preflight;
 mod proof;
 mod remote_secret;
+pub mod root;
 mod signs;
 mod steps;
 pub mod survey;

@@ -155,7 +155,7 @@ pub fn survey(
 }
 
 /// A cluster of which nothing is known but its context.
-fn bare(context: &str) -> Target<'_> {
+pub(super) fn bare(context: &str) -> Target<'_> {
     Target {
         cluster: context,
         context,

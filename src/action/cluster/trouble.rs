@@ -169,7 +169,7 @@ impl StepError {
         self.stderr.contains("is forbidden: User")
     }
 
-    fn new(kind: Kind, target: &Target<'_>, cause: &str) -> Self {
+    pub(super) fn new(kind: Kind, target: &Target<'_>, cause: &str) -> Self {
         let cause = format!("cluster {}: {cause}", target.cluster);
         Self {
             cause,
