@@ -576,30 +576,32 @@ fn what_differs_from_the_plan_is_told_in_the_plans_words() {
     assert_eq!(told(&same, p256), [""; 0]);
     assert_eq!(
         told(&same, KeyAlgorithm::Rsa4096),
-        ["key ECDSA P-256 (plan: rsa-4096)"]
+        ["key ECDSA P-256 (wanted: rsa-4096)"]
     );
     assert_eq!(
         told(&|r| r.locality = Some("west".to_owned()), p256),
-        ["subject O=Istio, CN=Intermediate CA, L=east (plan: O=Istio, CN=Intermediate CA, L=west)"]
+        [
+            "subject O=Istio, CN=Intermediate CA, L=east (wanted: O=Istio, CN=Intermediate CA, L=west)"
+        ]
     );
     assert_eq!(
         told(&|r| r.dns.clear(), p256),
-        ["dns istiod.istio-system.svc (plan: none)"]
+        ["dns istiod.istio-system.svc (wanted: none)"]
     );
     assert_eq!(
         told(&|r| r.role = Role::Ca { pathlen: None }, p256),
-        ["pathlen 0 (plan: none)"]
+        ["pathlen 0 (wanted: none)"]
     );
     assert_eq!(
         told(&|r| r.validity = request(31).validity, p256),
-        ["validity 30d (plan: 31d)"]
+        ["validity 30d (wanted: 31d)"]
     );
     let end = datetime!(2051-06-01 12:00 UTC);
     let until = told(&|r| r.validity = Validity::Until(end), p256);
     assert_eq!(
         until,
         [format!(
-            "validity until {} (plan: 2051-06-01)",
+            "validity until {} (wanted: 2051-06-01)",
             cert.not_after.date()
         )]
     );

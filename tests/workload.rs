@@ -484,7 +484,7 @@ fn a_ca_of_pathlen_0_signs_workloads_and_no_ca() {
     other.uris.clear();
     assert_eq!(
         pki::differences(&facts, &other, KeyAlgorithm::EcdsaP256),
-        ["uri spiffe://cluster.local/ns/x/sa/ca (plan: none)"]
+        ["uri spiffe://cluster.local/ns/x/sa/ca (wanted: none)"]
     );
 
     let wrong = Issuer::load(&[&ca, &root], &key, now).unwrap_err();

@@ -1,6 +1,7 @@
 //! The engine: judges the wanted tasks, runs the stale ones, publishes what they make and tells it all
 //! as events. It knows nothing of terminals, nor of what is inside a certificate.
 
+pub mod bring;
 pub mod clean;
 mod crew;
 pub mod destroy;

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use super::{Action, FileId, Graph, Owner, Step, Task, TaskId, Undone};
 use crate::plan::{
-    model::{Cluster, GivenRoot, Plan, RootCa, UserTask, Workload},
+    model::{Cluster, GivenRoot, Plan, RootCa, Scope, UserTask, Workload},
     problem::{Problem, Problems, Span},
 };
 
@@ -22,7 +22,10 @@ pub fn lower(plan: &Plan) -> Result<Graph, Problems> {
         places: clusters
             .map(|(place, c)| (c.name.as_str(), place))
             .collect(),
-        graph: Graph::default(),
+        graph: Graph {
+            free_names: plan.scope != Scope::Mesh,
+            ..Graph::default()
+        },
         problems: Vec::new(),
     };
     work.mesh();
@@ -94,7 +97,8 @@ impl Lowering<'_> {
             &mut self.problems,
         );
         // A plan of tasks alone asks for no CA.
-        if plan.clusters.is_empty() && plan.root_span().is_none() {
+        let of_tasks = plan.clusters.is_empty() && plan.root_span().is_none();
+        if of_tasks && plan.scope == Scope::Mesh {
             return;
         }
         // A root that no node speaks of is there for the clusters.
@@ -154,12 +158,11 @@ impl Lowering<'_> {
         let span = cluster.span;
         let name = cluster.name.as_str();
         let files = &self.plan.files;
-        let [key, cert, chain, copy, install] = [
+        let [key, cert, chain, copy] = [
             files.ca_key(name),
             files.ca_cert(name),
             files.cert_chain(name),
             files.root_copy(name),
-            files.install(name),
         ]
         .map(|file| self.built(&file, span));
 
@@ -182,6 +185,15 @@ impl Lowering<'_> {
                 span,
             ),
         ];
+        if self.plan.scope != Scope::Mesh {
+            self.graph.alias(format!("{name}-cacerts"), cacerts);
+            return Steps {
+                cluster: index,
+                undone: None,
+                tasks: IndexMap::new(),
+            };
+        }
+        let install = self.built(&files.install(name), span);
         let manifest = self.file_task(Action::Install(index), vec![], install, span);
         let no_context = cluster.context.is_none().then(|| Undone {
             why: "no context".to_owned(),

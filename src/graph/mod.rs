@@ -37,6 +37,8 @@ pub struct Graph {
     by_path: HashMap<Utf8PathBuf, FileId>,
     by_task: HashMap<String, TaskId>,
     claims: HashMap<String, Claim>,
+    /// Names are a Makefile's: a cluster may be called `all`, and no name is asked for but a goal's own.
+    free_names: bool,
 }
 
 /// Who has a name, and where the plan says so.
@@ -91,6 +93,9 @@ impl Graph {
 
     /// Claims a name in the one space of targets (design §3).
     fn claim(&mut self, name: &str, what: &str, span: Span, problems: &mut Vec<Problem>) {
+        if self.free_names {
+            return;
+        }
         let claim = Claim {
             what: what.to_owned(),
             span,

@@ -3,7 +3,7 @@
 
 use std::{fmt, time::Duration};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use time::OffsetDateTime;
 
 use super::{
@@ -22,6 +22,8 @@ pub struct Plan {
     pub work_dir: Utf8PathBuf,
     /// What the built files are called.
     pub files: FileNames,
+    /// How much of a mesh it is about.
+    pub scope: Scope,
     /// Mesh-wide settings.
     pub mesh: Mesh,
     /// The root CA, made here or brought along.
@@ -35,6 +37,40 @@ pub struct Plan {
     pub tasks: Vec<UserTask>,
     /// The texts that spans point into.
     pub sources: Sources,
+}
+
+/// How much of a mesh a plan is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Files, what istioctl installs from, and the clusters.
+    Mesh,
+    /// Files of CAs and workloads alone, as Istio's Makefiles make them; names are a Makefile's too.
+    Files {
+        /// Something is said of the root. Else a root that is there is as it should be.
+        root: bool,
+    },
+}
+
+impl Plan {
+    /// A path as the plan's files are called: below the work directory, else absolute.
+    pub fn below(&self, path: &Utf8Path) -> String {
+        path.strip_prefix(&self.work_dir)
+            .unwrap_or(path)
+            .to_string()
+    }
+
+    /// Whether a root that is there is held to what is said of one.
+    pub fn asks_of_root(&self) -> bool {
+        self.scope != Scope::Files { root: false }
+    }
+
+    /// What to type to have a file made anew; `allow` is a gate with a space behind it.
+    pub fn anew(&self, file: &str, allow: &str) -> String {
+        match self.scope {
+            Scope::Mesh => format!("meshplan run {} {allow}--force {file}", self.file),
+            Scope::Files { .. } => format!("meshplan make {allow}-B {file}"),
+        }
+    }
 }
 
 /// Mesh-wide settings.

@@ -20,7 +20,13 @@ use crate::plan::model::{KeyAlgorithm, Validity, duration_text};
 pub struct CertFacts {
     /// Subject, such as `O=Istio, CN=Root CA`.
     pub subject: String,
-    /// Issuer, in the same form.
+    /// organizationName of the subject, the first one.
+    pub organization: Option<String>,
+    /// commonName of the subject, the first one.
+    pub common_name: Option<String>,
+    /// localityName of the subject: where a cluster's CA has the cluster's name.
+    pub locality: Option<String>,
+    /// Issuer, in the same form as the subject.
     pub issuer: String,
     /// Issuer and subject are the same bytes.
     pub self_issued: bool,
@@ -89,7 +95,7 @@ pub fn differences(cert: &CertFacts, wanted: &Request, algorithm: KeyAlgorithm) 
     let mut found = Vec::new();
     let mut differ = |what: &str, is: String, plan: String| {
         if is != plan {
-            found.push(format!("{what} {is} (plan: {plan})"));
+            found.push(format!("{what} {is} (wanted: {plan})"));
         }
     };
     differ("subject", cert.subject.clone(), wanted.subject_text());
@@ -240,8 +246,15 @@ pub(super) fn facts(cert: &X509Certificate) -> CertFacts {
     let (algorithm, describe_key) = key_kind(spki);
     let names = cert.subject_alternative_name().ok().flatten();
     let names = || names.iter().flat_map(|n| &n.value.general_names);
+    let attribute = |kind| {
+        let mut found = cert.subject().iter_by_oid(kind);
+        found.next().map(|a| attribute_text(a.attr_value()))
+    };
     CertFacts {
         subject: name_text(cert.subject()),
+        organization: attribute(&oid::OID_X509_ORGANIZATION_NAME),
+        common_name: attribute(&oid::OID_X509_COMMON_NAME),
+        locality: attribute(&oid::OID_X509_LOCALITY_NAME),
         issuer: name_text(cert.issuer()),
         self_issued: cert.subject().as_raw() == cert.issuer().as_raw(),
         algorithm,

@@ -44,7 +44,7 @@ impl Cause {
     fn instead(&self, name: &str) -> String {
         match self {
             Self::Lost(_) => format!("Restore {name} from a backup, or a"),
-            Self::Changed(_) => "Take that change of the plan back, or a".to_owned(),
+            Self::Changed(_) => "Take that change back, or a".to_owned(),
             Self::Forced => "Leave --force out, or a".to_owned(),
             Self::Follows(_) => "A".to_owned(),
         }
@@ -71,6 +71,13 @@ impl Judge<'_> {
                 ),
                 None => Judged::stale("output-missing", "there is none yet: make"),
             },
+            // What a tool that was cut off leaves is no key that anything hangs on (facts B5, B14).
+            Seen::Broken(_) if self.is_empty(output) && self.came_from_key(owner).is_none() => {
+                Judged {
+                    archive: true,
+                    ..Judged::stale("output-missing", "it is empty: make")
+                }
+            }
             Seen::Broken(why) => self.rekey(id, owner, &Cause::Lost(why)),
             Seen::Odd(text) => Judged::obstacle(text),
             Seen::Sound(record) => self.key_found(id, owner, &record),
@@ -114,7 +121,7 @@ impl Judge<'_> {
                         Owner::Workload(_) => "",
                         _ => "--allow rekey ",
                     };
-                    let difference = format!("key {} (plan: {wanted})", found.describe);
+                    let difference = format!("key {} (wanted: {wanted})", found.describe);
                     self.differs(&task.name, &[difference], allow);
                 }
                 self.taken(task, file.digest, vec![])
@@ -132,6 +139,11 @@ impl Judge<'_> {
             (Owner::Root, RootCa::Made(spec)) => Some(spec.key),
             (Owner::Root, RootCa::Given(_)) => None,
         }
+    }
+
+    fn is_empty(&self, file: FileId) -> bool {
+        let stat = self.eyes.disk.stat(&self.graph.file_at(file).path);
+        stat.is_ok_and(|s| s.is_some_and(|s| s.identity.size == 0))
     }
 
     /// A file that was made with a key and would be worth nothing with another.
@@ -152,11 +164,11 @@ impl Judge<'_> {
                     .collect()
             }
         };
-        let is_file = |name: &String| {
+        let holds = |name: &String| {
             let stat = self.eyes.disk.stat(&plan.work_dir.join(name));
-            stat.is_ok_and(|s| s.is_some_and(|s| s.kind == Kind::File))
+            stat.is_ok_and(|s| s.is_some_and(|s| s.kind == Kind::File && s.identity.size > 0))
         };
-        names.into_iter().find(is_file)
+        names.into_iter().find(holds)
     }
 
     /// A key that another one is to take the place of. A workload's needs no leave, also where the plan's
@@ -199,7 +211,7 @@ impl Judge<'_> {
         let (key, output) = (task.inputs[0], task.outputs[0]);
         if self.rebuilt(key) {
             return match self.eyes.look(output) {
-                Seen::Missing if self.came_from_key(Owner::Root).is_none() => {
+                Seen::Missing | Seen::Broken(_) if self.came_from_key(Owner::Root).is_none() => {
                     Judged::stale("output-missing", "there is none yet: sign")
                 }
                 _ => self.reissue_root(&Cause::Follows(format!(
@@ -257,14 +269,16 @@ impl Judge<'_> {
         let recipe = Recipe::of(self.plan, task);
         match self.log.task(&task.name) {
             Some(known) if known.output == Some(file.digest) => {
-                if known.recipe != recipe {
+                if known.recipe != recipe && self.plan.asks_of_root() {
                     let changes = recipe.changes_since(&known.recipe).join(", ");
                     return self.reissue_root(&Cause::Changed(changes));
                 }
                 Judged::current()
             }
             _ => {
-                if let RootCa::Made(spec) = &self.plan.root {
+                if let RootCa::Made(spec) = &self.plan.root
+                    && self.plan.asks_of_root()
+                {
                     let wanted = pki::Request::root(spec);
                     let found = self
                         .eyes

@@ -116,10 +116,7 @@ impl Judge<'_> {
         self.found.notices.extend(found.map(|f| Notice {
             code: "outlives-root",
             message: format!("{cert}: {}", f.message),
-            help: format!(
-                "to end it with its root: meshplan run {} --force {cert}",
-                self.plan.file
-            ),
+            help: format!("to end it with its root: {}", self.plan.anew(&cert, "")),
         }));
     }
 

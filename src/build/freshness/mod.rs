@@ -253,13 +253,10 @@ impl Judge<'_> {
         self.found.notices.push(Notice {
             code: "adopted-differs",
             message: format!(
-                "{name} was made elsewhere and is kept, though it differs from the plan: {}",
+                "{name} was made elsewhere and is kept, though it is not as asked for: {}",
                 differences.join(", ")
             ),
-            help: format!(
-                "to apply the plan: meshplan run {} {allow}--force {name}",
-                self.plan.file
-            ),
+            help: format!("to have it so: {}", self.plan.anew(name, allow)),
         });
     }
 
