@@ -138,7 +138,7 @@ fn bare_clusters_become_a_plan_that_is_sound_and_is_never_overwritten() {
     init(&world, &[])
         .exits(2)
         .says("is there already")
-        .says("meshplan init FILE");
+        .says("name another file");
     assert_eq!(plan(&world), text);
 
     let calls = String::from_utf8(world.read("fake/calls.log")).unwrap();

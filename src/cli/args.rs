@@ -17,11 +17,35 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done, or nothing to do · 1 a task failed · 2 command line · 3 plan · 4 findings ·
 5 refused by a gate · 6 locked by another run · 130, 143 ended by SIGINT, SIGTERM";
 
+const MAKE: &str = "\
+Options, as make has them:
+  -f FILE            the Makefile that is stood in for; its text, where it is there, or its name
+                     tells which. It is never executed
+  -C DIR             work in this folder
+  -j [N]             tasks at once (default: the machine's cores)
+  -n                 say what would be made and why, change nothing
+  -B                 make all anew but keys and the root
+  -k                 after a failure, go on with what does not depend on it
+  -s                 say nothing, unless something is wrong
+  -h, -v             this text; the version
+  --                 what follows are targets
+and its own:
+  --istio VERSION    whose Makefile is meant, such as 1.7, where a target has several meanings
+  --context CONTEXT  the cluster to fetch a root from (or KUBECONTEXT=; default: the current one)
+  --allow WHAT       rekey, root-reissue, other-root
+  --format FORMAT    human, json
+  --color WHEN       auto, always, never
+
+`meshplan make help` lists targets and variables.
+Exit codes are make's: 0 done, or nothing to do · 2 not";
+
 /// meshplan's commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write a plan from kubeconfig contexts, with what their clusters already are
     Init(InitArgs),
+    /// Write the plan that describes what a Makefile left in a folder
+    Import(ImportArgs),
     /// Build what is out of date, then take each cluster with a context its steps
     Run(RunArgs),
     /// Read the plan and say everything that is wrong with it
@@ -36,6 +60,17 @@ pub enum Command {
     Clean(CleanArgs),
     /// Remove what meshplan made in clusters, and nothing else
     Destroy(DestroyArgs),
+    /// Stand in for Istio's tools/certs Makefiles, of every release
+    #[command(
+        disable_help_flag = true,
+        override_usage = "meshplan make [OPTIONS] [TARGET|NAME=VALUE]...",
+        after_help = MAKE
+    )]
+    Make {
+        /// make's own words, in any order
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        words: Vec<std::ffi::OsString>,
+    },
     /// Write completions for a shell
     Completions {
         /// The shell
@@ -98,6 +133,20 @@ pub struct InitArgs {
     /// The mesh ID (default: what Istio was installed with, else mesh1)
     #[arg(long, value_name = "NAME")]
     pub mesh: Option<String>,
+}
+
+/// `meshplan import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The folder with root-cert.pem and a folder for each cluster
+    #[arg(value_hint = clap::ValueHint::DirPath)]
+    pub dir: Utf8PathBuf,
+    /// The plan to write; a file that is there is never overwritten, `-` is standard output
+    #[arg(default_value = "mesh.kdl", value_hint = clap::ValueHint::FilePath)]
+    pub plan: Utf8PathBuf,
+    /// The mesh ID
+    #[arg(long, value_name = "NAME", default_value = "mesh1")]
+    pub mesh: String,
 }
 
 /// Istio's deployment models of several clusters.
@@ -181,7 +230,8 @@ pub enum Allow {
     RootReissue,
     /// Take over fields in a cluster that another field manager owns
     TakeOver,
-    /// Replace the root that a living istiod serves: its workloads lose trust until they restart
+    /// Replace the root that a living istiod serves: its workloads lose trust until they restart; with
+    /// `make`, clusters of one folder under several roots
     OtherRoot,
     /// Install over an istiod of another mesh
     OtherMesh,

@@ -81,6 +81,11 @@ impl Failure {
         }
     }
 
+    /// Another run is at work, and may end.
+    pub fn is_locked(&self) -> bool {
+        self.code == LOCKED
+    }
+
     /// Says it.
     pub fn tell(&self) -> ExitCode {
         // Where nobody listens, the code still speaks.

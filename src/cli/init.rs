@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{
     args::InitArgs,
@@ -32,7 +32,7 @@ use crate::{
 const AT_ONCE: usize = 16;
 
 pub(super) fn init(args: &InitArgs) -> Result<ExitCode, Failure> {
-    let file = place(args)?;
+    let file = place(&args.plan)?;
     if let Some(Err((cause, help))) = args.mesh.as_deref().map(plan::shown) {
         return Err(Failure::usage(format!("--mesh: {cause}; {help}")));
     }
@@ -70,17 +70,7 @@ pub(super) fn init(args: &InitArgs) -> Result<ExitCode, Failure> {
         istioctl,
     };
     let starter = starter::draft(&wish, &asked).map_err(Failure::usage)?;
-    match &file {
-        None => {
-            say(starter.text.as_bytes())?;
-        }
-        Some(path) => RealDisk
-            .create(path, 0o644, starter.text.as_bytes())
-            .map_err(|e| match e.kind() {
-                io::ErrorKind::AlreadyExists => there(args),
-                _ => Failure::task(format!("cannot write {}: {e}", args.plan)),
-            })?,
-    }
+    write(&args.plan, file.as_deref(), &starter.text)?;
     tell(args, &starter);
     Ok(match starter.findings.is_empty() {
         true => ExitCode::SUCCESS,
@@ -89,28 +79,35 @@ pub(super) fn init(args: &InitArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Absolute path of the plan to write; `None` for standard output.
-fn place(args: &InitArgs) -> Result<Option<Utf8PathBuf>, Failure> {
-    if args.plan == "-" {
+pub(super) fn place(plan: &Utf8Path) -> Result<Option<Utf8PathBuf>, Failure> {
+    if plan == "-" {
         return Ok(None);
     }
-    let cwd = std::env::current_dir()
-        .map_err(|e| Failure::usage(format!("cannot tell the current folder: {e}")))?;
-    let cwd = Utf8PathBuf::try_from(cwd)
-        .map_err(|e| Failure::usage(format!("the current folder's name is not UTF-8: {e}")))?;
-    let path = cwd.join(&args.plan);
-    // Told before clusters are asked; the write itself does not replace one either.
+    let path = super::current_dir()?.join(plan);
+    // Told before anything is asked; the write itself does not replace one either.
     match RealDisk.stat(&path) {
         Ok(None) => Ok(Some(path)),
-        Ok(Some(_)) => Err(there(args)),
-        Err(e) => Err(Failure::task(format!("cannot look at {}: {e}", args.plan))),
+        Ok(Some(_)) => Err(there(plan)),
+        Err(e) => Err(Failure::task(format!("cannot look at {plan}: {e}"))),
     }
 }
 
-fn there(args: &InitArgs) -> Failure {
+fn there(plan: &Utf8Path) -> Failure {
     Failure::usage(format!(
-        "{} is there already, and is never overwritten: name another file (meshplan init FILE), or `-` for standard output",
-        args.plan
+        "{plan} is there already, and is never overwritten: name another file, or `-` for standard output"
     ))
+}
+
+/// Writes a new plan where `place` found room for it, or to standard output.
+pub(super) fn write(plan: &Utf8Path, place: Option<&Utf8Path>, text: &str) -> Result<(), Failure> {
+    let Some(path) = place else {
+        return say(text.as_bytes()).map(drop);
+    };
+    let written = RealDisk.create(path, 0o644, text.as_bytes());
+    written.map_err(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists => there(plan),
+        _ => Failure::task(format!("cannot write {plan}: {e}")),
+    })
 }
 
 fn contexts(tools: &Tools, interrupt: &Interrupt) -> Result<Vec<String>, Failure> {

@@ -4,7 +4,10 @@
 mod args;
 mod clusters;
 mod exit;
+mod import;
 mod init;
+mod kdl;
+mod make;
 mod starter;
 
 use std::{
@@ -47,6 +50,13 @@ use exit::Failure;
 
 /// Reads argv, does it, and says how it went.
 pub fn main() -> ExitCode {
+    // Before clap, which would take make's `--` for its own.
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some((first, words)) = words.split_first()
+        && first == "make"
+    {
+        return make::make(words).unwrap_or_else(|failure| failure.tell());
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -64,6 +74,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => clusters::verify(&args),
         Command::Clean(args) => clean_up(&args),
         Command::Destroy(args) => clusters::destroy(&args),
+        Command::Import(args) => import::import(&args),
+        Command::Make { words } => make::make(&words),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "meshplan", &mut text);
@@ -156,10 +168,7 @@ fn read(args: &PlanArgs, text: &[String], talk: &Talk) -> Result<Read, Failure> 
         targets,
         assignments,
     } = words(text);
-    let cwd = std::env::current_dir()
-        .map_err(|e| Failure::usage(format!("cannot tell the current folder: {e}")))?;
-    let cwd = Utf8PathBuf::try_from(cwd)
-        .map_err(|e| Failure::usage(format!("the current folder's name is not UTF-8: {e}")))?;
+    let cwd = current_dir()?;
     let request = plan::Request {
         file: &args.plan,
         cwd: &cwd,
@@ -187,6 +196,35 @@ fn read(args: &PlanArgs, text: &[String], talk: &Talk) -> Result<Read, Failure> 
     })
 }
 
+fn current_dir() -> Result<Utf8PathBuf, Failure> {
+    let cwd = std::env::current_dir()
+        .map_err(|e| Failure::usage(format!("cannot tell the current folder: {e}")))?;
+    Utf8PathBuf::try_from(cwd)
+        .map_err(|e| Failure::usage(format!("the current folder's name is not UTF-8: {e}")))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A plan and its graph on this machine.
+fn site_of(
+    plan: Plan,
+    graph: Graph,
+    given: Option<Arc<pki::Issuer>>,
+    interrupt: Interrupt,
+) -> Site {
+    Site {
+        plan: Arc::new(plan),
+        graph: Arc::new(graph),
+        disk: Arc::new(RealDisk),
+        clock: Arc::new(SystemClock),
+        tools: Tools::from_vars(environment),
+        interrupt,
+        given,
+    }
+}
+
 fn site(read: Read) -> (Site, Utf8PathBuf, Vec<String>) {
     let Read {
         plan,
@@ -196,15 +234,7 @@ fn site(read: Read) -> (Site, Utf8PathBuf, Vec<String>) {
         targets,
         ..
     } = read;
-    let site = Site {
-        plan: Arc::new(plan),
-        graph: Arc::new(graph),
-        disk: Arc::new(RealDisk),
-        clock: Arc::new(SystemClock),
-        tools: Tools::from_vars(environment),
-        interrupt: Interrupt::new(process::GRACE),
-        given,
-    };
+    let site = site_of(plan, graph, given, Interrupt::new(process::GRACE));
     (site, cwd, targets)
 }
 
@@ -235,15 +265,13 @@ fn say(bytes: &[u8]) -> Result<ExitCode, Failure> {
 // ---- commands
 
 fn run(args: &args::RunArgs) -> Result<ExitCode, Failure> {
-    let json = args.format == Format::Json;
-    let talk = Talk::new(args.plan.color, json);
+    let talk = Talk::new(args.plan.color, args.format == Format::Json);
     let read = read(&args.plan, &args.words, &talk)?;
     if !args.quiet {
         warn(&read, &talk);
     }
     let (site, cwd, targets) = site(read);
     listen(&site.interrupt).map_err(|e| Failure::task(format!("cannot listen to signals: {e}")))?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let request = build::Request {
         targets,
         cwd,
@@ -260,30 +288,40 @@ fn run(args: &args::RunArgs) -> Result<ExitCode, Failure> {
         dry_run: args.dry_run,
         explain: args.explain,
         keep_going: args.keep_going,
-        jobs: args.jobs.map_or(cores, usize::from),
+        jobs: args.jobs.map_or_else(cores, usize::from),
         cluster_jobs: args.cluster_jobs.into(),
     };
+    let verbosity = match (args.quiet, args.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    perform(&site, &request, &talk, verbosity).map(ExitCode::from)
+}
+
+/// Runs, and tells it as the command line has it. Returns the exit code.
+fn perform(
+    site: &Site,
+    request: &build::Request,
+    talk: &Talk,
+    verbosity: Verbosity,
+) -> Result<u8, Failure> {
     let options = report::Options {
-        format: if json {
+        format: if talk.json {
             report::Format::Json
         } else {
             report::Format::Human
         },
         color: talk.terminal.color,
-        verbosity: match (args.quiet, args.verbose) {
-            (true, _) => Verbosity::Quiet,
-            (_, true) => Verbosity::Verbose,
-            _ => Verbosity::Normal,
-        },
-        explain: args.explain,
-        dry_run: args.dry_run,
+        verbosity,
+        explain: request.explain,
+        dry_run: request.dry_run,
         terminal: talk.terminal.interactive,
     };
     let mut reporter = report::reporter(options, Box::new(io::stdout()), Box::new(io::stderr()));
-    let summary = build::run(&site, &request, &mut *reporter);
+    let summary = build::run(site, request, &mut *reporter);
     drop(reporter);
-    let summary = summary.map_err(|e| Failure::run(&e, json))?;
-    Ok(ExitCode::from(summary.exit_code))
+    Ok(summary.map_err(|e| Failure::run(&e, talk.json))?.exit_code)
 }
 
 /// Passes SIGINT and SIGTERM on to the children; a second one ends everything at once.

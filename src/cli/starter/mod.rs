@@ -1,14 +1,13 @@
 //! A first plan from what clusters already are: its text, and what its reader should know. It asks
 //! nobody, and writes no file.
 
-mod kdl;
 mod names;
 
 use std::collections::BTreeSet;
 
 use camino::Utf8Path;
 
-use super::args::Topology;
+use super::{args::Topology, kdl::Page};
 use crate::{
     action::{
         cluster::survey::{Found, NAMESPACE},
@@ -16,7 +15,6 @@ use crate::{
     },
     plan::{self, model::IstioVersion},
 };
-use kdl::Page;
 
 /// What the user asks for.
 #[derive(Debug, Clone, Copy)]

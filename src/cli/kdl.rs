@@ -34,6 +34,12 @@ impl Page {
         let _ = writeln!(self.0, "// {indent}{line}");
     }
 
+    /// A line as it is, for nodes of more than one value.
+    pub(super) fn line(&mut self, line: &str) {
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
     pub(super) fn open(&mut self, node: &str, name: &str) {
         let _ = writeln!(self.0, "{node} {} {{", quoted(name));
     }
@@ -56,7 +62,7 @@ fn harmless(text: &str) -> String {
 }
 
 /// A string as KDL 1 and KDL 2 both read it.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
