@@ -114,3 +114,22 @@ fn what_no_run_could_take_over_is_told_and_left_out() {
     let plan = String::from_utf8(world.read("mesh.kdl")).unwrap();
     assert_eq!(plan.matches("cluster \"").count(), 1, "{plan}");
 }
+
+#[test]
+fn what_meshplan_make_made_is_found_to_be_so_too() {
+    let world = World::new("");
+    std::fs::create_dir(world.path("mk")).unwrap();
+    let small = ["ROOTCA_KEYSZ=2048", "INTERMEDIATE_KEYSZ=2048"];
+    // Asked to last longer than its root, and so cut to its end.
+    let words = ["make", "-C", "mk", "east-cacerts", "INTERMEDIATE_DAYS=4000"];
+    world.meshplan(&[&words[..], &small].concat()).exits(0);
+    world
+        .meshplan(&["import", "mk"])
+        .exits(0)
+        .says("a run would write east/install.yaml");
+    let ran = world
+        .meshplan(&["run", "mesh.kdl", "--format", "json"])
+        .exits(0)
+        .ran();
+    assert_eq!(ran, ["east/install.yaml"]);
+}

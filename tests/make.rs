@@ -156,6 +156,16 @@ fn b1_clean_makes_no_second_root() {
         .make(&["cluster4-cacerts"])
         .exits(0)
         .says("cluster1, cluster2: another root than root-cert.pem");
+    let old = folder.read("cluster1/ca-cert.pem");
+    folder
+        .make(&["cluster1-cacerts"])
+        .exits(2)
+        .says("cluster1 is under another root than root-cert.pem");
+    assert_eq!(folder.read("cluster1/ca-cert.pem"), old);
+    folder
+        .make(&["cluster1-cacerts", "--allow", "other-root"])
+        .exits(0);
+    folder.verifies("cluster1");
     // A root that signed nothing here goes to the archive.
     let other = Folder::new();
     other
@@ -231,7 +241,12 @@ fn b4_changed_variables_rebuild_what_they_touch() {
         (key, root)
     );
     folder.verifies("cluster1");
-    // What every cluster trusts is not replaced by a variable alone, nor by its absence.
+    // What no variable speaks of stays as it is, as with make.
+    folder
+        .make(&["cluster1-cacerts"])
+        .exits(0)
+        .says("nothing to do");
+    // What every cluster trusts is not replaced by a variable alone.
     folder
         .make(&["root-ca", "ROOTCA_ORG=Acme"])
         .exits(2)
@@ -242,6 +257,24 @@ fn b4_changed_variables_rebuild_what_they_touch() {
     folder.make(&["cluster1-cacerts"]).exits(0);
     assert_eq!(folder.subject("root-cert.pem"), "subject=CN=Root CA,O=Acme");
     folder.verifies("cluster1");
+    // What the Makefile made is changed too, where a variable asks for it, and only there.
+    let theirs = Folder::new();
+    theirs.sh(&format!(
+        "{ROOT_BY_OPENSSL}\n{}",
+        signed_by_openssl("c", "-CAcreateserial -days 700")
+    ));
+    let cert = theirs.read("c/ca-cert.pem");
+    theirs.make(&["c-cacerts"]).exits(0);
+    assert_eq!(theirs.read("c/ca-cert.pem"), cert);
+    theirs.sh("rm -r .meshplan");
+    theirs
+        .make(&["c-cacerts", "INTERMEDIATE_ORG=Acme"])
+        .exits(0);
+    assert_eq!(
+        theirs.subject("c/ca-cert.pem"),
+        "subject=L=c,CN=Intermediate CA,O=Acme"
+    );
+    theirs.verifies("c");
     // The variables that the Makefile ignores.
     let bits = folder.sh("openssl rsa -in cluster1/ca-key.pem -noout -text | head -1");
     assert!(bits.contains("2048 bit"), "{bits}");
@@ -280,6 +313,14 @@ fn b5_interrupted_runs_heal_and_lost_keys_are_told() {
             .exits(0)
             .says("nothing to do");
     }
+    // A chain that was made elsewhere, of a certificate that is no more.
+    folder.sh("rm -r .meshplan; cat cluster1/ca-cert.pem root-cert.pem > cluster1/cert-chain.pem");
+    folder.make(&["-B", "cluster1/ca-cert.pem"]).exits(0);
+    folder.make(&["cluster1-cacerts"]).exits(0);
+    assert_eq!(
+        folder.read("cluster1/cert-chain.pem"),
+        folder.read("cluster1/ca-cert.pem")
+    );
     folder.sh("rm cluster1/ca-key.pem");
     folder
         .make(&["cluster1-cacerts"])
@@ -297,7 +338,7 @@ fn b6_what_is_about_to_end_is_signed_again() {
     let folder = Folder::new();
     folder.sh(&format!(
         "{ROOT_BY_OPENSSL}\n{}",
-        signed_by_openssl("cluster1", "-CAcreateserial -days 2")
+        signed_by_openssl("cluster1", "-CAcreateserial -days 0")
     ));
     folder.make(&["cluster1-cacerts"]).exits(0);
     folder.sh("openssl x509 -in cluster1/ca-cert.pem -noout -checkend 300000000");
@@ -448,6 +489,12 @@ fn b13_an_intermediate_is_no_root() {
             .says("pathlen:0");
     }
     assert!(!folder.world.exists("cluster2") && !folder.world.exists("east"));
+    // What istiod signed with before a CA was plugged in is not what it signs with.
+    folder.istiod_signs_itself("east");
+    folder
+        .make(&["cluster2-cacerts-k8s"])
+        .exits(2)
+        .says("in cacerts is a CA below another");
     // Where the root that signed it is here, that one signs.
     folder
         .make(&["cluster2-cacerts-k8s", "-C", "elsewhere"])
@@ -473,6 +520,13 @@ fn b14_what_cannot_be_asked_leaves_nothing_behind() {
         .exits(2)
         .says("holds a ca-cert.pem that is no certificate (it is empty)");
     assert_eq!(folder.sh("ls -A"), "fake\nplan.kdl");
+    // Who names a kubeconfig means a cluster.
+    let unset = Folder::new();
+    unset
+        .make(&["c-cacerts-k8s", "KUBECONFIG=kc"])
+        .exits(2)
+        .says("KUBECONFIG has no current context");
+    assert!(!unset.world.exists("root-key.pem"));
     // Nothing to fetch is told; so is a cluster's CA that is yet to be.
     folder
         .make(&["fetch-root-ca", "--context", "west"])

@@ -8,7 +8,7 @@ use super::log::hex_text;
 use crate::{
     action::pki::{Request, digest},
     graph::{Action, Owner, Task},
-    plan::model::{ChainForm, Plan, RootCa},
+    plan::model::{ChainForm, Plan, RootCa, Scope},
 };
 
 /// Named values in the plan's words.
@@ -66,6 +66,24 @@ impl Recipe {
             _ => {}
         }
         recipe
+    }
+
+    /// What of a certificate's recipe has changed since it was signed, as far as the plan speaks of it.
+    pub fn changes(plan: &Plan, task: &Task, signed: &Self) -> Vec<String> {
+        let mut recipe = Self::of(plan, task);
+        let spoken = match (&plan.scope, task.action) {
+            (Scope::Mesh, _) => None,
+            (Scope::Files(spoken), Action::RootCert) => Some(&spoken.root),
+            (Scope::Files(spoken), Action::WorkloadCert(_)) => Some(&spoken.workloads),
+            (Scope::Files(spoken), _) => Some(&spoken.clusters),
+        };
+        let Some(spoken) = spoken else {
+            return recipe.changes_since(signed);
+        };
+        let mut signed = signed.clone();
+        recipe.0.retain(|name, _| spoken.contains(&name.as_str()));
+        signed.0.retain(|name, _| spoken.contains(&name.as_str()));
+        recipe.changes_since(&signed)
     }
 
     fn certificate(&mut self, request: &Request) {

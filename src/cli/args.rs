@@ -33,6 +33,7 @@ and its own:
   --istio VERSION    whose Makefile is meant, such as 1.7, where a target has several meanings
   --context CONTEXT  the cluster to fetch a root from (or KUBECONTEXT=; default: the current one)
   --allow WHAT       rekey, root-reissue, other-root
+  --explain          say of every file why it is made or not
   --format FORMAT    human, json
   --color WHEN       auto, always, never
 

@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     io::{self, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     action::pki::{self, CertFacts},
-    build::{freshness, log::Log},
+    build::{STATE_DIR, freshness, log::Log},
     graph::{self, Action},
     host::{Clock, Disk, RealDisk, SystemClock, process},
     make::{
@@ -269,11 +270,26 @@ impl<'a> Import<'a> {
             .iter()
             .any(|f| f.rule == "C10");
         let workload = pki::read_cert(&self.read(&files.workload_cert(name))).ok();
+        let mut fields = Fields::of(cert, &found, with_root);
+        // What was asked for may be longer than what it got: it is cut to its root's end.
+        if let Some(asked) = self.asked_validity(&files.ca_cert(name), &ca_cert) {
+            fields.validity = asked;
+        }
         self.clusters.push(Cluster {
             name: name.clone(),
-            fields: Fields::of(cert, &found, with_root),
+            fields,
             workload,
         });
+    }
+
+    /// The validity that a certificate was signed with here, where the build log knows it.
+    fn asked_validity(&self, name: &str, cert: &[u8]) -> Option<String> {
+        let path = self.dir.join(STATE_DIR).join("log");
+        let log = Log::open(Arc::new(RealDisk), path).ok()?;
+        let record = log.task(name)?;
+        let same = record.output == Some(pki::digest(cert));
+        let asked = record.recipe.0.get("validity").filter(|_| same)?;
+        (!asked.ends_with('s')).then(|| asked.clone())
     }
 
     fn text(&mut self, mesh: &str, work_dir: &Utf8Path, home: &Utf8Path) -> String {
@@ -290,7 +306,7 @@ impl<'a> Import<'a> {
             .clusters
             .iter()
             .filter_map(|c| c.workload.as_ref())
-            .find_map(spiffe)
+            .find_map(folder::spiffe)
             .map(|s| s.0);
         if let Some(domain) = domain.filter(|d| d != "cluster.local") {
             page.line(&format!("    trust-domain {}", quoted(&domain)));
@@ -322,7 +338,7 @@ impl<'a> Import<'a> {
             page.line("");
             page.open("workload", &cluster.name);
             page.line(&format!("    cluster {}", quoted(&cluster.name)));
-            if let Some((_, namespace, account)) = spiffe(cert) {
+            if let Some((_, namespace, account)) = folder::spiffe(cert) {
                 if namespace != cluster.name {
                     page.line(&format!("    namespace {}", quoted(&namespace)));
                 }
@@ -480,23 +496,6 @@ fn block(page: &mut Page, node: &str, lines: Vec<String>) {
         .iter()
         .for_each(|line| page.line(&format!("    {line}")));
     page.line("}");
-}
-
-/// Trust domain, namespace and service account of a SPIFFE ID (facts §1.4).
-fn spiffe(cert: &CertFacts) -> Option<(String, String, String)> {
-    let id = cert.uris.iter().find_map(|u| u.strip_prefix("spiffe://"))?;
-    let mut parts = id.split('/');
-    match [(); 6].map(|()| parts.next()) {
-        [
-            Some(domain),
-            Some("ns"),
-            Some(namespace),
-            Some("sa"),
-            Some(account),
-            None,
-        ] => Some((domain.to_owned(), namespace.to_owned(), account.to_owned())),
-        _ => None,
-    }
 }
 
 /// The plan before it is a file.

@@ -27,7 +27,7 @@ use crate::{
     },
     make::{
         self,
-        folder::{self, Root},
+        folder::{self, Member, Root},
         generation::{self, Told},
         goals::{self, Flow, Goal, Meant},
         options::{self, Typed},
@@ -97,6 +97,7 @@ pub(super) fn make(words: &[OsString]) -> Result<ExitCode, Failure> {
     let generations: BTreeSet<_> = meant.iter().map(|m| m.generation).collect();
     let talk = Talk::new(color, format == Format::Json);
     let workshop = Workshop {
+        words,
         typed: &typed,
         told: &told,
         allow: &allow,
@@ -110,6 +111,9 @@ pub(super) fn make(words: &[OsString]) -> Result<ExitCode, Failure> {
         variables::unread(&typed.variables, &generations)
             .iter()
             .for_each(|text| hint(text));
+        if typed.context.is_some() && !meant.iter().any(|m| m.flow == Flow::Fetched) {
+            hint("--context has no effect: none of these targets asks a cluster");
+        }
         let notes: BTreeSet<_> = meant.iter().filter_map(|m| m.note.as_deref()).collect();
         notes.into_iter().for_each(hint);
     }
@@ -166,12 +170,21 @@ fn told(typed: &Typed, dir: &Utf8Path) -> Result<Told, Failure> {
     let mut names = FOUND.iter().map(|name| dir.join(name));
     let found = names.find(|path| read(path).is_some());
     let by_itself = typed.makefile.is_none();
+    if let Some(file) = &typed.makefile
+        && read(&dir.join(file)).is_none()
+        && !typed.silent
+    {
+        hint(&format!(
+            "-f {file} is no file that can be read: its name and the targets tell what is meant"
+        ));
+    }
     let file = typed.makefile.as_ref().map(|f| dir.join(f)).or(found);
     generation::told(typed.istio.as_deref(), file.as_deref(), by_itself, &read).map_err(usage)
 }
 
 /// One invocation.
 struct Workshop<'a> {
+    words: &'a [OsString],
     typed: &'a Typed,
     told: &'a Told,
     allow: &'a [Allow],
@@ -233,6 +246,14 @@ impl Workshop<'_> {
         }
     }
 
+    /// Roots and clusters in the folder, as it is now.
+    fn found(&self) -> (Vec<Root>, Vec<Member>) {
+        (
+            folder::roots(&RealDisk, &self.dir),
+            folder::members(&RealDisk, &self.dir),
+        )
+    }
+
     fn tell(&self, text: &str) {
         if !self.typed.silent {
             hint(text);
@@ -247,10 +268,7 @@ impl Workshop<'_> {
         let root = match flow {
             Flow::Own | Flow::OwnPrefixed => {
                 if !self.allow.contains(&Allow::OtherRoot) {
-                    let (roots, members) = (
-                        folder::roots(&RealDisk, &self.dir),
-                        folder::members(&RealDisk, &self.dir),
-                    );
+                    let (roots, members) = self.found();
                     signer::own(&roots, &members).map_err(usage)?;
                 }
                 "root".to_owned()
@@ -265,9 +283,10 @@ impl Workshop<'_> {
                 }
             },
         };
-        let plan = make::plan(&RealDisk, &self.dir, batch, &root, &variables, generation)
+        let mut plan = make::plan(&RealDisk, &self.dir, batch, &root, &variables, generation)
             .map_err(usage)?;
-        self.other_roots(&root);
+        plan.file = self.typed_again().into();
+        self.other_roots(&root, batch)?;
         let site = self.site(plan)?;
         let request = build::Request {
             targets: batch.iter().flat_map(make::targets).collect(),
@@ -279,7 +298,7 @@ impl Workshop<'_> {
             allowed: crate::action::cluster::Allowed::default(),
             other_cluster: false,
             dry_run: self.typed.dry_run,
-            explain: false,
+            explain: self.typed.explain,
             keep_going: self.typed.keep_going,
             jobs: self.typed.jobs.map_or_else(super::cores, usize::from),
             cluster_jobs: 1,
@@ -322,23 +341,53 @@ impl Workshop<'_> {
         Ok(super::site_of(plan, graph, None, self.interrupt.clone()))
     }
 
-    /// Clusters here that do not trust each other: what `clean` of the Makefile leads to (facts B1).
-    fn other_roots(&self, root: &str) {
-        let roots = folder::roots(&RealDisk, &self.dir);
-        let Some(root) = roots.iter().find(|r| r.name == root) else {
-            return;
+    /// The command as it was typed, for advice on what to type next.
+    fn typed_again(&self) -> String {
+        let plain = |w: &String| {
+            w.chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_./=:,%+@".contains(c))
         };
-        let members = folder::members(&RealDisk, &self.dir);
-        let other = |m: &&folder::Member| {
-            m.root
-                .as_ref()
-                .is_some_and(|c| c.public_key != root.cert.public_key)
+        let quoted = |w: &String| match plain(w) {
+            true => w.clone(),
+            false => format!("'{}'", w.replace('\'', "'\\''")),
+        };
+        let words = self.words.iter().map(|w| w.to_string_lossy().into_owned());
+        let words: Vec<_> = words.map(|w| quoted(&w)).collect();
+        format!("make {}", words.join(" "))
+    }
+
+    /// Clusters here that do not trust each other: what `clean` of the Makefile leads to (facts B1). Those
+    /// that are asked for would be moved to the root that signs.
+    fn other_roots(&self, root: &str, batch: &[Meant]) -> Result<(), Failure> {
+        let (roots, members) = self.found();
+        let Some(root) = roots.iter().find(|r| r.name == root) else {
+            return Ok(());
+        };
+        if !root.cert.self_issued {
+            return Err(usage(format!(
+                "{}-cert.pem is a CA below another ({}): the Makefile's is a root. A plan brings such a CA along: root-ca {{ cert …; key …; chain …; }}",
+                root.name, root.cert.issuer
+            )));
+        }
+        let other = |m: &&Member| {
+            let own = m.root.as_ref().map(|c| c.public_key);
+            own.is_some_and(|own| own != root.cert.public_key)
         };
         let names: Vec<_> = members
             .iter()
             .filter(other)
             .map(|m| m.name.as_str())
             .collect();
+        let moved = |name: &&&str| batch.iter().any(|m| m.goal.folder() == Some(**name));
+        if let Some(name) = names.iter().find(moved)
+            && !self.allow.contains(&Allow::OtherRoot)
+        {
+            return Err(usage(format!(
+                "{name} is under another root than {}-cert.pem: signed by that one, it would lose the trust of the clusters that it has now. \
+                 Bring back the root that it is under, or move it with --allow other-root",
+                root.name
+            )));
+        }
         if !names.is_empty() {
             self.tell(&format!(
                 "{}: another root than {}-cert.pem is in the folder, and no cluster of one root trusts those of the other",
@@ -346,37 +395,29 @@ impl Workshop<'_> {
                 root.name
             ));
         }
+        Ok(())
     }
 
     // ---- the root of a cluster
 
     /// Name of the root that signs, fetched where it must be; `None` for a dry run that would fetch it.
     fn root_of_cluster(&self, variables: &Variables) -> Result<Option<String>, Failure> {
-        let roots = folder::roots(&RealDisk, &self.dir);
-        let members = folder::members(&RealDisk, &self.dir);
+        let (roots, members) = self.found();
         let other_root = self.allow.contains(&Allow::OtherRoot);
-        let asked = self.ask(variables)?;
-        let answer = match &asked {
-            Ok((context, held)) => Answer::Holds(context, held),
-            Err(why) => Answer::NoCluster(why),
-        };
+        let answer = self.ask(variables)?;
         let (choice, why) = signer::choose(&answer, &roots, &members, other_root).map_err(usage)?;
         self.tell(&why);
-        match (choice, &asked) {
+        match (choice, &answer) {
             (Choice::Here(name), _) => Ok(Some(name)),
-            (Choice::Fetched(at, name), Ok((context, held))) => {
+            (Choice::Fetched(at, name), Answer::Holds(context, held)) => {
                 self.fetch(context, &held[at], &name)
             }
             _ => Ok(Some("root".to_owned())),
         }
     }
 
-    /// What a cluster's secrets hold, with the context that was asked; `Err` says why there is none to ask.
-    #[allow(clippy::type_complexity)]
-    fn ask(
-        &self,
-        variables: &Variables,
-    ) -> Result<Result<(String, Vec<root::Held>), String>, Failure> {
+    /// What a cluster's secrets hold.
+    fn ask(&self, variables: &Variables) -> Result<Answer, Failure> {
         let named = self
             .typed
             .context
@@ -396,20 +437,25 @@ impl Workshop<'_> {
         let context = match named {
             Some(name) => name.to_owned(),
             None if absent => {
-                return Ok(Err(
-                    "no context is named and there is no kubectl to ask for one".to_owned(),
-                ));
+                let why = "no context is named and there is no kubectl to ask for one";
+                return Ok(Answer::NoCluster(why.to_owned()));
             }
             None => {
                 let current = root::current_context(&self.tools, kubeconfig, &mut run)
                     .map_err(|e| Failure::task(format!("kubectl: {e}")))?;
                 match current {
                     Some(name) => name,
-                    None => {
-                        return Ok(Err(
-                            "no context is named (--context, KUBECONTEXT=) and none is current"
+                    // Who names a kubeconfig means a cluster.
+                    None if kubeconfig.is_some() || environment("KUBECONFIG").is_some() => {
+                        return Err(usage(
+                            "KUBECONFIG has no current context: name one (--context, KUBECONTEXT=)"
                                 .to_owned(),
                         ));
+                    }
+                    None => {
+                        let why =
+                            "no context is named (--context, KUBECONTEXT=) and none is current";
+                        return Ok(Answer::NoCluster(why.to_owned()));
                     }
                 }
             }
@@ -426,7 +472,7 @@ impl Workshop<'_> {
         };
         let held =
             root::fetch(&asked, &self.tools, &mut run).map_err(|e| Failure::task(e.cause))?;
-        Ok(Ok((context, held)))
+        Ok(Answer::Holds(context, held))
     }
 
     /// Brings a cluster's root here, and says what that means.
@@ -457,7 +503,8 @@ impl Workshop<'_> {
             },
         ];
         self.in_turn(|| bring::bring(&site, &files).map_err(|e| Failure::run(&e, false)))?;
-        self.tell(&format!(
+        // Said in silence too: it is what people forget.
+        hint(&format!(
             "{name}-key.pem (0600) is now the private key that signs for all of context {context}: whoever reads it can be any workload of that mesh. \
              Keep it off repositories and shared disks, and remove it when the clusters are signed"
         ));
@@ -471,20 +518,19 @@ impl Workshop<'_> {
             &self.typed.variables,
             &environment,
         );
-        let (context, held) = self.ask(&variables)?.map_err(usage)?;
-        let roots: Vec<Root> = folder::roots(&RealDisk, &self.dir);
-        let here: Vec<_> = roots
-            .into_iter()
-            .filter(|r| r.name == signer::name_of(&context))
-            .collect();
-        let answer = Answer::Holds(&context, &held);
-        let (choice, why) =
-            signer::choose(&answer, &here, &[], self.allow.contains(&Allow::OtherRoot))
-                .map_err(usage)?;
+        let answer = self.ask(&variables)?;
+        let (context, held) = match &answer {
+            Answer::Holds(context, held) => (context, held),
+            Answer::NoCluster(why) => return Err(usage(why.clone())),
+        };
+        let (mut roots, _) = self.found();
+        roots.retain(|r| r.name == signer::name_of(context));
+        let other_root = self.allow.contains(&Allow::OtherRoot);
+        let (choice, why) = signer::choose(&answer, &roots, &[], other_root).map_err(usage)?;
         match choice {
             Choice::Fetched(at, name) => {
                 self.tell(&why);
-                self.fetch(&context, &held[at], &name)?;
+                self.fetch(context, &held[at], &name)?;
             }
             Choice::Here(_) if !held.is_empty() => self.tell(&why),
             _ => {

@@ -32,6 +32,12 @@ impl Pair {
         }
     }
 
+    /// The certificate, where it carries the key beside it.
+    pub fn sound(&self) -> Option<&CertFacts> {
+        let public = self.key.as_ref().map(|k| k.public_key);
+        self.cert.as_ref().filter(|c| Some(c.public_key) == public)
+    }
+
     /// Kind of its key, which a plan does not change without leave.
     pub fn algorithm(&self) -> Option<KeyAlgorithm> {
         let of_cert = self.cert.as_ref().and_then(|c| c.algorithm);
@@ -135,4 +141,21 @@ pub fn roots(disk: &dyn Disk, dir: &Utf8Path) -> Vec<Root> {
         })
     };
     names.filter_map(root).collect()
+}
+
+/// Trust domain, namespace and service account of a SPIFFE ID (facts §1.4).
+pub fn spiffe(cert: &CertFacts) -> Option<(String, String, String)> {
+    let id = cert.uris.iter().find_map(|u| u.strip_prefix("spiffe://"))?;
+    let mut parts = id.split('/');
+    match [(); 6].map(|()| parts.next()) {
+        [
+            Some(domain),
+            Some("ns"),
+            Some(namespace),
+            Some("sa"),
+            Some(account),
+            None,
+        ] => Some((domain.to_owned(), namespace.to_owned(), account.to_owned())),
+        _ => None,
+    }
 }

@@ -33,6 +33,17 @@ pub enum Goal {
     },
 }
 
+impl Goal {
+    /// The folder that it is about.
+    pub fn folder(&self) -> Option<&str> {
+        match self {
+            Self::Cluster(name) | Self::Workload { name, .. } => Some(name),
+            Self::File { folder, .. } => folder.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 /// Whose root signs, and what files are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
@@ -62,14 +73,12 @@ pub struct Meant {
 impl Meant {
     /// Whether it asks for a workload's files in that folder.
     pub fn wants_workload(&self, name: &str) -> bool {
-        match &self.goal {
-            Goal::Workload { name: folder, .. } => folder == name,
-            Goal::File { folder, path } => {
-                let file = path.rsplit('/').next().unwrap_or_default();
-                folder.as_deref() == Some(name) && (file == "key.pem" || file.contains("workload-"))
-            }
+        let wanted = match &self.goal {
+            Goal::Workload { .. } => true,
+            Goal::File { path, .. } => path.ends_with("/key.pem") || path.contains("workload-"),
             _ => false,
-        }
+        };
+        wanted && self.goal.folder() == Some(name)
     }
 }
 

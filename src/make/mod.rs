@@ -19,7 +19,7 @@ use crate::{
         files::FileNames,
         model::{
             CaSpec, ChainForm, Cluster, DataPlane, IstioVersion, KeyAlgorithm, Mesh, Plan, RootCa,
-            Scope, Subject, Validity, Workload,
+            Scope, Spoken, Subject, Validity, Workload,
         },
         problem::{Sources, Span},
     },
@@ -73,7 +73,7 @@ pub fn bare(dir: &Utf8Path) -> Plan {
         workloads: Vec::new(),
         tasks: Vec::new(),
         files: FileNames::default(),
-        scope: Scope::Files { root: false },
+        scope: Scope::Files(Spoken::default()),
         sources: Sources::default(),
     }
 }
@@ -118,8 +118,8 @@ pub fn targets(goal: &Meant) -> Vec<String> {
 /// The plan of a run's goals. Every folder that was signed here is in it, so that a lost root is seen for
 /// what it is; only what is asked for is judged and made.
 ///
-/// What a plan would not replace without leave stays as it is where no variable speaks of it: the root, and
-/// every key. All else has the variables' values, and changes with them (facts B4).
+/// What is there stays as it is where no variable speaks of it, as with make; where one does, it changes with
+/// it (facts B4).
 ///
 /// # Errors
 /// A sentence on a variable whose value cannot be used.
@@ -147,28 +147,20 @@ pub fn plan(
     let set = |name: &str| !fetched && variables.set(name).is_some();
     let found = read(plan.files.root_cert(), plan.files.root_key());
     plan.root = RootCa::Made(root_ca(variables, &found, &set)?);
-    plan.scope = Scope::Files {
-        root: ["ROOTCA_ORG", "ROOTCA_CN", "ROOTCA_DAYS"]
-            .into_iter()
-            .any(set),
-    };
+    plan.scope = Scope::Files(spoken(variables, generation, fetched));
     plan.mesh.namespace = variables.text("ISTIO_NAMESPACE").to_owned();
 
     let mut names: Vec<String> = Vec::new();
-    let asked = goals.iter().filter_map(|g| match &g.goal {
-        Goal::Cluster(name) | Goal::Workload { name, .. } => Some(name),
-        Goal::File { folder, .. } => folder.as_ref(),
-        _ => None,
-    });
+    let asked = goals.iter().filter_map(|g| g.goal.folder());
     let elsewhere: Vec<_> = folder::roots(disk, dir)
         .into_iter()
         .filter(|r| r.name != root)
         .collect();
     let mut members = folder::members(disk, dir);
     members.retain(|m| !m.is_under(&elsewhere));
-    for name in asked.chain(members.iter().map(|m| &m.name)) {
-        if !names.contains(name) {
-            names.push(name.clone());
+    for name in asked.chain(members.iter().map(|m| m.name.as_str())) {
+        if !names.iter().any(|n| n == name) {
+            names.push(name.to_owned());
         }
     }
     let spec = signing_ca(variables)?;
@@ -179,17 +171,26 @@ pub fn plan(
             (None, Some(algorithm)) => algorithm,
             _ => variables.key(&size)?,
         };
-        let mut uris = Vec::new();
+        let mut ca = CaSpec {
+            key,
+            ..spec.clone()
+        };
         if generation <= Generation::CitadelWorkloads {
             // Citadel's identity, once for its trust domain and once by the cluster's name (facts §1.4).
             let spiffe = |domain: &str| format!("spiffe://{domain}/ns/istio-system/sa/citadel");
-            uris.extend([spiffe("cluster.local"), spiffe(&name)]);
+            ca.uris.extend([spiffe("cluster.local"), spiffe(&name)]);
         }
-        let ca = CaSpec {
-            key,
-            uris,
-            ..spec.clone()
-        };
+        if let Some(cert) = found.sound().filter(|c| c.is_ca) {
+            let set = |what| variables.set(&variables.signer(what)).is_some();
+            keep(&mut ca.subject, cert, set("ORG"), set("CN"));
+            if !set("DAYS") && is_worth_repeating(cert) {
+                ca.validity = lasts(cert);
+            }
+            if !set("SAN_DNS") {
+                ca.dns.clone_from(&cert.dns);
+            }
+            ca.uris.clone_from(&cert.uris);
+        }
         plan.clusters.push(cluster(name, ca));
     }
     for (place, cluster) in plan.clusters.iter().enumerate() {
@@ -226,12 +227,7 @@ fn root_ca(
     let Some(cert) = &found.cert else {
         return named(spec, "ROOTCA_ORG", "ROOTCA_CN");
     };
-    if !set("ROOTCA_ORG") {
-        spec.subject.organization = cert.organization.clone().unwrap_or_default();
-    }
-    if !set("ROOTCA_CN") {
-        spec.subject.common_name = cert.common_name.clone().unwrap_or_default();
-    }
+    keep(&mut spec.subject, cert, set("ROOTCA_ORG"), set("ROOTCA_CN"));
     if !set("ROOTCA_DAYS") {
         spec.validity = lasts(cert);
     }
@@ -242,6 +238,59 @@ fn root_ca(
         true => named(spec, "ROOTCA_ORG", "ROOTCA_CN"),
         false => Ok(spec),
     }
+}
+
+/// Fields that variables speak of, by their names in a recipe.
+fn spoken(variables: &Variables, generation: Generation, fetched: bool) -> Spoken {
+    let signer = |what| variables.signer(what);
+    let of = |fields: &[(String, &'static str)]| {
+        let set = fields
+            .iter()
+            .filter(|(name, _)| variables.set(name).is_some());
+        set.map(|(_, field)| *field).collect::<Vec<_>>()
+    };
+    let root = ["ORG", "CN", "DAYS"].map(|what| format!("ROOTCA_{what}"));
+    let [org, cn, days] = root;
+    let leaf_name = match generation {
+        Generation::CitadelWorkloads => signer("CN"),
+        _ => "WORKLOAD_CN".to_owned(),
+    };
+    let (organization, common_name) = ("organization", "common-name");
+    Spoken {
+        // A fetched root is as it is.
+        root: match fetched {
+            true => Vec::new(),
+            false => of(&[(org, organization), (cn, common_name), (days, "validity")]),
+        },
+        clusters: of(&[
+            (signer("ORG"), organization),
+            (signer("CN"), common_name),
+            (signer("DAYS"), "validity"),
+            (signer("SAN_DNS"), "dns"),
+        ]),
+        workloads: of(&[
+            (signer("ORG"), organization),
+            (leaf_name, common_name),
+            ("WORKLOAD_DAYS".to_owned(), "validity"),
+            ("NAMESPACE".to_owned(), "uri"),
+            ("SERVICE_ACCOUNT".to_owned(), "uri"),
+        ]),
+    }
+}
+
+/// A subject's fields that nothing else is said of, as the certificate has them.
+fn keep(subject: &mut Subject, cert: &CertFacts, organization: bool, common_name: bool) {
+    if !organization {
+        subject.organization = cert.organization.clone().unwrap_or_default();
+    }
+    if !common_name {
+        subject.common_name = cert.common_name.clone().unwrap_or_default();
+    }
+}
+
+/// Whether it lasts long enough for another one like it.
+fn is_worth_repeating(cert: &CertFacts) -> bool {
+    cert.not_after - cert.not_before >= time::Duration::HOUR
 }
 
 /// How long a certificate lasts, as a plan says it.
@@ -307,7 +356,7 @@ fn workload(
     variables: &Variables,
     generation: Generation,
 ) -> Result<Workload, String> {
-    let (namespace, common_name) = match generation {
+    let (mut namespace, common_name) = match generation {
         // There the folder has a name of its own, and the subject that of the CA (facts §1.2, §1.4).
         Generation::CitadelWorkloads => (
             variables.text("NAMESPACE").to_owned(),
@@ -315,7 +364,23 @@ fn workload(
         ),
         _ => (name.clone(), variables.text("WORKLOAD_CN")),
     };
-    let service_account = variables.text("SERVICE_ACCOUNT").to_owned();
+    let mut service_account = variables.text("SERVICE_ACCOUNT").to_owned();
+    let mut subject = Subject {
+        organization: variables.text(&variables.signer("ORG")).to_owned(),
+        common_name: common_name.to_owned(),
+    };
+    let mut validity = variables.days("WORKLOAD_DAYS")?;
+    if let Some(cert) = found.sound().filter(|c| !c.is_ca) {
+        let spoken = spoken(variables, generation, false).workloads;
+        let set = |field| spoken.contains(&field);
+        keep(&mut subject, cert, set("organization"), set("common-name"));
+        if !set("validity") && is_worth_repeating(cert) {
+            validity = lasts(cert);
+        }
+        if let Some((_, ns, account)) = folder::spiffe(cert).filter(|_| !set("uri")) {
+            (namespace, service_account) = (ns, account);
+        }
+    }
     for (what, value) in [
         ("namespace", &namespace),
         ("service account", &service_account),
@@ -327,7 +392,6 @@ fn workload(
             ));
         }
     }
-    let validity = variables.days("WORKLOAD_DAYS")?;
     let size = variables.signer("KEYSZ");
     let key = match (variables.set(&size), found.algorithm()) {
         (None, Some(algorithm)) => algorithm,
@@ -337,10 +401,7 @@ fn workload(
         cluster,
         namespace,
         service_account,
-        subject: Subject {
-            organization: variables.text(&variables.signer("ORG")).to_owned(),
-            common_name: common_name.to_owned(),
-        },
+        subject,
         key,
         renew_before: match validity {
             Validity::For(span) => span / 2,

@@ -33,6 +33,8 @@ pub struct Typed {
     pub context: Option<String>,
     /// `--allow`: gates.
     pub allow: Vec<String>,
+    /// `--explain`
+    pub explain: bool,
     /// `--format`
     pub format: Option<String>,
     /// `--color`
@@ -149,6 +151,7 @@ pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<Typed, String> 
                     return Err("-f is given twice: one Makefile at a time".to_owned());
                 }
             }
+            "explain" => typed.explain = true,
             "istio" => typed.istio = Some(text(parser.value())?),
             "context" => typed.context = Some(text(parser.value())?),
             "allow" => typed

@@ -5,11 +5,12 @@ use super::folder::{FETCHED, Member, Root};
 use crate::action::{cluster::root::Held, pki};
 
 /// What the cluster had to say.
-pub enum Answer<'a> {
-    /// The CAs in its secrets, the one that signs first; none before istiod's first start.
-    Holds(&'a str, &'a [Held]),
+pub enum Answer {
+    /// The context that was asked, and the CAs in its secrets, the one that signs first; none before
+    /// istiod's first start.
+    Holds(String, Vec<Held>),
     /// No context is named, nor is one current: why.
-    NoCluster(&'a str),
+    NoCluster(String),
 }
 
 /// Which root it is to be.
@@ -68,7 +69,7 @@ pub fn own(roots: &[Root], members: &[Member]) -> Result<(), String> {
 /// # Errors
 /// What stands in the way, and the ways on.
 pub fn choose(
-    answer: &Answer<'_>,
+    answer: &Answer,
     roots: &[Root],
     members: &[Member],
     other_root: bool,
@@ -80,7 +81,7 @@ pub fn choose(
     };
     let usable = || roots.iter().filter(|r| r.has_key);
     let (context, held) = match answer {
-        Answer::Holds(context, held) => (*context, *held),
+        Answer::Holds(context, held) => (context.as_str(), held.as_slice()),
         Answer::NoCluster(_) => ("", &[][..]),
     };
     // The root is here where a cluster was given its CA from here.
@@ -98,7 +99,12 @@ pub fn choose(
             ),
         ));
     }
-    if let Some(at) = held.iter().position(Held::is_root) {
+    // istio-ca-secret stays behind where a CA was plugged in since, and istiod signs with that (facts §2.2).
+    let left_behind = matches!(held, [own, plugged]
+        if own.facts.public_key != plugged.facts.public_key
+            && pki::signed_by(&plugged.cert, &own.cert).is_err());
+    let live = usize::from(left_behind);
+    if let Some(at) = (live..held.len()).find(|at| held[*at].is_root()) {
         let Held { facts, secret, .. } = &held[at];
         if let Some(other) = members.iter().find(|m| {
             m.root
@@ -114,6 +120,13 @@ pub fn choose(
                 other.name
             ));
         }
+        if let Some(here) = usable().find(|r| r.cert.public_key == facts.public_key) {
+            let name = &here.name;
+            return Ok((
+                Choice::Here(name.clone()),
+                format!("context {context}: the root in {secret} is the one in {name}-cert.pem"),
+            ));
+        }
         let name = name_of(context);
         return match roots.iter().find(|r| r.name == name) {
             Some(here) if here.cert.public_key != facts.public_key && !other_root => Err(format!(
@@ -121,10 +134,6 @@ pub fn choose(
                  The one here goes to the archive with --allow other-root",
                 short(facts),
                 short(&here.cert)
-            )),
-            Some(here) if here.cert.public_key == facts.public_key && here.has_key => Ok((
-                Choice::Here(name.clone()),
-                format!("context {context}: the root in {secret} is the one in {name}-cert.pem"),
             )),
             _ => Ok((
                 Choice::Fetched(at, name),
@@ -135,7 +144,7 @@ pub fn choose(
             )),
         };
     }
-    if let Some(ca) = held.first() {
+    if let Some(ca) = held.get(live) {
         let limit = match ca.facts.pathlen {
             Some(0) => {
                 " that may sign workloads only (pathlen:0): what a cluster signed below it would be refused by everybody"
@@ -154,7 +163,7 @@ pub fn choose(
         Answer::Holds(context, _) => {
             format!("context {context} has no CA yet (neither istio-ca-secret nor cacerts)")
         }
-        Answer::NoCluster(why) => (*why).to_owned(),
+        Answer::NoCluster(why) => why.clone(),
     };
     let mut here: Vec<_> = usable().filter(has_members).collect();
     if here.is_empty() {

@@ -16,6 +16,8 @@ pub enum Origin {
     Typed,
     /// The environment.
     Environment,
+    /// The Makefile, where somebody edited it.
+    Edited,
     /// The Makefile's own.
     Default,
 }
@@ -101,12 +103,16 @@ impl Variables {
                     .map(|(_, v)| v.clone());
                 let value = match typed {
                     Some((_, text)) => of(text.clone(), Origin::Typed),
-                    None => match env(name) {
-                        Some(text) => of(text, Origin::Environment),
-                        None => of(
-                            in_file.unwrap_or_else(|| default_of(name, default, generation, told)),
-                            Origin::Default,
-                        ),
+                    None => match (env(name), in_file) {
+                        (Some(text), _) => of(text, Origin::Environment),
+                        // As Istio has it, a default is nobody's word.
+                        (None, Some(text)) if !is_istios(name, default, &text) => {
+                            of(text, Origin::Edited)
+                        }
+                        (None, Some(text)) => of(text, Origin::Default),
+                        (None, None) => {
+                            of(default_of(name, default, generation, told), Origin::Default)
+                        }
                     },
                 };
                 (name, value)
@@ -169,6 +175,17 @@ impl Variables {
             )),
         }
     }
+}
+
+/// Whether a release of Istio has this default.
+fn is_istios(name: &str, default: &str, text: &str) -> bool {
+    let other = match name {
+        "INTERMEDIATE_DAYS" => "730",
+        "WORKLOAD_DAYS" => "365",
+        "KUBECONFIG" | "KUBECONTEXT" => text,
+        _ => default,
+    };
+    text == default || text == other
 }
 
 fn default_of(name: &str, default: &str, generation: Generation, told: &Told) -> String {
@@ -244,10 +261,9 @@ mod tests {
         ]
         .map(|n| variables.text(n));
         assert_eq!(got, ["Typed", "9", "File", "3650"]);
-        assert_eq!(
-            (variables.set("ROOTCA_DAYS"), variables.set("ROOTCA_ORG")),
-            (Some("9"), None)
-        );
+        // An edited default is somebody's word, Istio's own is not.
+        let set = ["ROOTCA_DAYS", "ROOTCA_ORG", "INTERMEDIATE_DAYS"].map(|n| variables.set(n));
+        assert_eq!(set, [Some("9"), Some("File"), None]);
     }
 
     #[test]

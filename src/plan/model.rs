@@ -40,15 +40,24 @@ pub struct Plan {
 }
 
 /// How much of a mesh a plan is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// Files, what istioctl installs from, and the clusters.
     Mesh,
     /// Files of CAs and workloads alone, as Istio's Makefiles make them; names are a Makefile's too.
-    Files {
-        /// Something is said of the root. Else a root that is there is as it should be.
-        root: bool,
-    },
+    Files(Spoken),
+}
+
+/// Which fields are spoken of, by their names in a recipe. Of a certificate that is there, the others are as
+/// they should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spoken {
+    /// Of the root.
+    pub root: Vec<&'static str>,
+    /// Of clusters' CAs.
+    pub clusters: Vec<&'static str>,
+    /// Of workloads.
+    pub workloads: Vec<&'static str>,
 }
 
 impl Plan {
@@ -59,16 +68,11 @@ impl Plan {
             .to_string()
     }
 
-    /// Whether a root that is there is held to what is said of one.
-    pub fn asks_of_root(&self) -> bool {
-        self.scope != Scope::Files { root: false }
-    }
-
     /// What to type to have a file made anew; `allow` is a gate with a space behind it.
     pub fn anew(&self, file: &str, allow: &str) -> String {
         match self.scope {
             Scope::Mesh => format!("meshplan run {} {allow}--force {file}", self.file),
-            Scope::Files { .. } => format!("meshplan make {allow}-B {file}"),
+            Scope::Files(_) => format!("meshplan {} {allow}-B", self.file),
         }
     }
 }

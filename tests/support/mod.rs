@@ -125,6 +125,7 @@ impl World {
             "NETWORK_1",
             "NETWORK_2",
             "NO_COLOR",
+            "KUBECONFIG",
             "KUBECTL",
             "ISTIOCTL",
         ] {

@@ -33,6 +33,14 @@ pub fn holds_key(text: &[u8]) -> bool {
     text.windows(mark.len()).any(|w| w == mark)
 }
 
+/// True where the first certificate of `cert` is among those of a text.
+pub fn holds_cert(text: &[u8], cert: &[u8]) -> bool {
+    match (certificates(text), certificates(cert)) {
+        (Ok(text), Ok(cert)) => cert.first().is_some_and(|c| text.contains(c)),
+        _ => false,
+    }
+}
+
 /// One certificate as PEM: 64 columns, LF, ended by a line break.
 pub(super) fn certificate_pem(der: &[u8]) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);

@@ -15,7 +15,7 @@ use crate::{
     },
     graph::{FileId, Owner, TaskId},
     host::Kind,
-    plan::model::{KeyAlgorithm, Plan, RootCa},
+    plan::model::{KeyAlgorithm, Plan, RootCa, Scope},
 };
 
 /// Why a key or the root would be replaced.
@@ -266,18 +266,17 @@ impl Judge<'_> {
 
     pub(super) fn root_found(&mut self, id: TaskId, file: &FileRecord) -> Judged {
         let task = self.graph.task(id);
-        let recipe = Recipe::of(self.plan, task);
         match self.log.task(&task.name) {
             Some(known) if known.output == Some(file.digest) => {
-                if known.recipe != recipe && self.plan.asks_of_root() {
-                    let changes = recipe.changes_since(&known.recipe).join(", ");
-                    return self.reissue_root(&Cause::Changed(changes));
+                let changes = Recipe::changes(self.plan, task, &known.recipe);
+                if !changes.is_empty() {
+                    return self.reissue_root(&Cause::Changed(changes.join(", ")));
                 }
                 Judged::current()
             }
             _ => {
                 if let RootCa::Made(spec) = &self.plan.root
-                    && self.plan.asks_of_root()
+                    && !matches!(&self.plan.scope, Scope::Files(spoken) if spoken.root.is_empty())
                 {
                     let wanted = pki::Request::root(spec);
                     let found = self

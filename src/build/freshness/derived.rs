@@ -60,7 +60,8 @@ impl Judge<'_> {
             if let Action::Chain(cluster) = task.action {
                 self.outlives(&findings, cluster);
             }
-            if self.is_foreign(&task.name) {
+            // The certificate that it is the chain of comes first in every order that is worth keeping.
+            if self.is_foreign(&task.name) && pki::holds_cert(&chain, &self.read(joined[0])) {
                 let form = findings
                     .iter()
                     .filter(|f| f.rule == "C10" || f.rule == "C11");

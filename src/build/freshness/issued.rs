@@ -9,8 +9,11 @@ use crate::{
         recipe::Recipe,
     },
     graph::{FileId, Task, TaskId},
-    plan::model::{KeyAlgorithm, RootCa},
+    plan::model::{KeyAlgorithm, RootCa, Scope},
 };
+
+/// Differences that a Makefile's variable can speak of; what it does not speak of is taken from the file.
+const SPOKEN: [&str; 4] = ["subject ", "dns ", "uri ", "validity "];
 
 /// What a certificate should be. Its key is the task's first input.
 struct Wanted {
@@ -81,7 +84,6 @@ impl Judge<'_> {
                 format!("its key or issuer is not sound: {RESIGN}"),
             );
         };
-        let recipe = Recipe::of(self.plan, task);
         let inputs = vec![key_now, issuer_now];
         let known = self.log.task(&task.name);
         let same = known.is_some_and(|k| k.output == Some(file.digest));
@@ -96,9 +98,12 @@ impl Judge<'_> {
                 );
             }
         }
-        if let Some(known) = known.filter(|k| k.recipe != recipe) {
-            let changes = recipe.changes_since(&known.recipe).join(", ");
-            return Judged::stale("recipe-changed", format!("{changes}: {RESIGN}"));
+        let changes = known.map(|k| Recipe::changes(self.plan, task, &k.recipe));
+        if let Some(changes) = changes.filter(|c| !c.is_empty()) {
+            return Judged::stale(
+                "recipe-changed",
+                format!("{}: {RESIGN}", changes.join(", ")),
+            );
         }
         let mut differences = Vec::new();
         if !same {
@@ -119,12 +124,19 @@ impl Judge<'_> {
             differences = found
                 .map(|f| pki::differences(&f, &wanted.request, wanted.algorithm))
                 .unwrap_or_default();
-            // Where the log knows another file, this is an older or a half-noted one: the plan decides.
-            if !differences.is_empty() && !self.is_foreign(&task.name) {
-                return Judged::stale(
-                    "recipe-changed",
-                    format!("{}: {RESIGN}", differences.join(", ")),
-                );
+            // Where the log knows another file, this is an older or a half-noted one: the plan decides. So
+            // does a Makefile's variable, which is set to have it so.
+            let foreign = self.is_foreign(&task.name);
+            let spoken = |d: &String| SPOKEN.iter().any(|field| d.starts_with(field));
+            let asked = self.plan.scope != Scope::Mesh && differences.iter().any(spoken);
+            if !differences.is_empty() && (!foreign || asked) {
+                return Judged {
+                    archive: foreign,
+                    ..Judged::stale(
+                        "recipe-changed",
+                        format!("{}: {RESIGN}", differences.join(", ")),
+                    )
+                };
             }
         }
         let issuer_end = match self.eyes.look(issuer) {
