@@ -133,3 +133,34 @@ fn what_meshplan_make_made_is_found_to_be_so_too() {
         .ran();
     assert_eq!(ran, ["east/install.yaml"]);
 }
+
+/// A root that was fetched, with a cluster below it.
+#[test]
+fn a_root_that_was_brought_along_is_the_clusters_own() {
+    let world = World::new("");
+    world.sh(
+        "mk/east",
+        "umask 077; openssl req -x509 -newkey rsa:2048 -nodes -keyout k8s-root-key.pem -out k8s-root-cert.pem -days 3650 -sha256 \
+         -subj /O=cluster.local -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign 2>/dev/null
+         cp k8s-root-cert.pem ../root-cert.pem; cp k8s-root-key.pem ../root-key.pem",
+    );
+    // Made with that root as its own, then left with the fetched one alone.
+    let words = ["make", "-C", "mk", "a-cacerts", "INTERMEDIATE_KEYSZ=2048"];
+    world.meshplan(&words).exits(0);
+    world.sh("mk", "rm -r .meshplan root-key.pem root-cert.pem");
+    let before = world.read("mk/a/ca-cert.pem");
+    world
+        .meshplan(&["import", "mk"])
+        .exits(0)
+        .says("a run would write root-cert.pem, a/install.yaml");
+    let ran = world
+        .meshplan(&["run", "mesh.kdl", "--format", "json"])
+        .exits(0)
+        .ran();
+    assert_eq!(ran, ["a/install.yaml", "root-cert.pem"]);
+    assert_eq!(world.read("mk/a/ca-cert.pem"), before);
+    world
+        .meshplan(&["run", "mesh.kdl"])
+        .exits(0)
+        .says("nothing to do");
+}

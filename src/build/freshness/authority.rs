@@ -16,6 +16,7 @@ use crate::{
     graph::{FileId, Owner, TaskId},
     host::Kind,
     plan::model::{KeyAlgorithm, Plan, RootCa, Scope},
+    report::event::Verdict,
 };
 
 /// Why a key or the root would be replaced.
@@ -209,6 +210,18 @@ impl Judge<'_> {
     pub(super) fn root_cert(&mut self, id: TaskId) -> Judged {
         let task = self.graph.task(id);
         let (key, output) = (task.inputs[0], task.outputs[0]);
+        // A key that only waits for its mode is the same key afterwards.
+        let maker = self.graph.file_at(key).producer;
+        let waits = maker
+            .and_then(|m| self.found.tasks.get(&m))
+            .is_some_and(|judged| {
+                judged.verdict == Verdict::Refused
+                    && judged.why.iter().any(|w| w.code == "key-open")
+            });
+        if waits {
+            let text = format!("needs {}", self.graph.file_at(key).name);
+            return Judged::new(Verdict::Blocked, "blocked", text);
+        }
         if self.rebuilt(key) {
             return match self.eyes.look(output) {
                 Seen::Missing | Seen::Broken(_) if self.came_from_key(Owner::Root).is_none() => {
@@ -229,15 +242,10 @@ impl Judge<'_> {
                 Err(why) => why,
             },
         };
-        if let Some((copy, record)) = self.root_copy_that_fits(key) {
-            // The same bytes come back, so what hangs on them is judged as if they were there.
-            self.eyes.seen.insert(output, Seen::Sound(record));
-            let text = format!("{cause}: bring back {copy}, which fits the root key");
-            return Judged {
-                restore: Some(copy),
-                archive: true,
-                ..Judged::stale("restore", text)
-            };
+        let public = self.eyes.public_of(key);
+        let fits = |cert: &pki::CertFacts, _: &[u8]| Some(cert.public_key) == public;
+        if let Some(copy) = self.root_copy_that_fits(&fits) {
+            return self.brought_back(output, copy, &cause);
         }
         // Whatever was here, a copy or a certificate under it says that this root was in use.
         match self.came_from_key(Owner::Root) {
@@ -310,9 +318,29 @@ impl Judge<'_> {
         Judged::refused("root-reissue", text)
     }
 
-    /// A root certificate in a cluster's folder or the archive that carries the root key.
-    pub(super) fn root_copy_that_fits(&mut self, key: FileId) -> Option<(Utf8PathBuf, FileRecord)> {
-        let key = self.eyes.public_of(key)?;
+    /// The same bytes come back, so what hangs on them is judged as if they were there.
+    fn brought_back(
+        &mut self,
+        output: FileId,
+        copy: (Utf8PathBuf, FileRecord),
+        why: &str,
+    ) -> Judged {
+        let (path, record) = copy;
+        self.eyes.seen.insert(output, Seen::Sound(record));
+        self.eyes.back.insert(output, path.clone());
+        let text = format!("{why}: bring back {path}, a copy of it");
+        Judged {
+            restore: Some(path),
+            archive: true,
+            ..Judged::stale("restore", text)
+        }
+    }
+
+    /// A root certificate in a cluster's folder or the archive that fits.
+    pub(super) fn root_copy_that_fits(
+        &self,
+        fits: &dyn Fn(&pki::CertFacts, &[u8]) -> bool,
+    ) -> Option<(Utf8PathBuf, FileRecord)> {
         let archive = archive_dir(self.plan);
         let mut archived = self.eyes.disk.list(&archive).unwrap_or_default();
         // Names begin with their time: the newest first.
@@ -326,7 +354,7 @@ impl Judge<'_> {
             let bytes = self.eyes.disk.read(&path).ok()?;
             let cert = pki::read_cert(&bytes)
                 .ok()
-                .filter(|c| c.public_key == key && c.is_ca)?;
+                .filter(|c| c.is_ca && fits(c, &bytes))?;
             pki::signed_by(&bytes, &bytes).ok()?;
             let facts = Facts::Cert {
                 public: cert.public_key,
@@ -368,7 +396,11 @@ impl Judge<'_> {
                     .filter_map(|name| self.eyes.disk.read(&self.plan.work_dir.join(name)).ok())
                     .any(|b| !given.path().is_root(&b));
                 if !other {
-                    return Judged::stale("output-missing", "it is missing: copy");
+                    let fits = |_: &pki::CertFacts, bytes: &[u8]| given.path().is_root(bytes);
+                    return match self.root_copy_that_fits(&fits) {
+                        Some(copy) => self.brought_back(output, copy, "it is missing"),
+                        None => Judged::stale("output-missing", "it is missing: copy"),
+                    };
                 }
                 "it is missing, and the clusters' is another".to_owned()
             }

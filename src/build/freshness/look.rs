@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use camino::Utf8PathBuf;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -29,6 +30,8 @@ pub(super) struct Eyes<'a> {
     pub(super) log: &'a Log,
     pub(super) disk: &'a dyn Disk,
     pub(super) seen: HashMap<FileId, Seen>,
+    /// Files that will be brought back, and from where: their bytes are there already.
+    pub(super) back: HashMap<FileId, Utf8PathBuf>,
     /// Files whose identity or content the log does not know as they are now.
     pub(super) news: Vec<(String, FileRecord)>,
 }
@@ -100,8 +103,9 @@ impl Eyes<'_> {
     }
 
     pub(super) fn bytes(&self, file: FileId) -> Option<Zeroizing<Vec<u8>>> {
+        let path = self.back.get(&file);
         self.disk
-            .read(&self.graph.file_at(file).path)
+            .read(path.unwrap_or(&self.graph.file_at(file).path))
             .ok()
             .map(Zeroizing::new)
     }

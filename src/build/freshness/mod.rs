@@ -59,6 +59,7 @@ pub fn judge(site: &Site, log: &Log, ask: &Ask, order: &[TaskId]) -> Judgement {
         log,
         disk: &**disk,
         seen: HashMap::new(),
+        back: HashMap::new(),
         news: Vec::new(),
     };
     let (now, given) = (clock.now(), given.as_deref());
