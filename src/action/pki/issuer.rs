@@ -1,10 +1,11 @@
 //! Who signs a cluster's CA or a workload's certificate: a CA with the path up to its root, held to all
 //! that rcgen does not check.
 
-use rcgen::{CertificateParams, KeyIdMethod, KeyPair};
+use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyIdMethod, KeyPair};
 use time::OffsetDateTime;
 use x509_parser::{
     certificate::X509Certificate, oid_registry as oid, signature_algorithm::RsaSsaPssParams,
+    x509::X509Name,
 };
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
 pub struct Path {
     /// DER; the issuing CA first, the root last.
     ders: Vec<Vec<u8>>,
+    steady_until: OffsetDateTime,
 }
 
 impl Path {
@@ -68,12 +70,20 @@ impl Path {
         };
         problems.extend(unfit(&path));
         if problems.is_empty() {
+            let moments = certs.iter().map(read::facts);
+            let moments = moments.flat_map(|facts| [facts.not_before, facts.not_after]);
             Ok(Self {
                 ders: path.iter().map(|c| c.as_raw().to_vec()).collect(),
+                steady_until: moments.filter(|moment| *moment > now).min().unwrap_or(now),
             })
         } else {
             Err(problems)
         }
+    }
+
+    /// Until then, the same certificates make the same path: none of them begins or ends before.
+    pub fn steady_until(&self) -> OffsetDateTime {
+        self.steady_until
     }
 
     /// The root certificate.
@@ -91,6 +101,22 @@ impl Path {
         pem::certificates(text)
             .is_ok_and(|certs| certs.len() == 1 && Some(&certs[0]) == self.ders.last())
     }
+}
+
+/// A name of the kind that meshplan and Istio's Makefile write: UTF-8 strings of well-known attributes.
+fn plain_name(subject: &X509Name) -> Option<DistinguishedName> {
+    let mut name = DistinguishedName::new();
+    for attribute in subject.iter_attributes() {
+        let kind = [
+            (oid::OID_X509_ORGANIZATION_NAME, DnType::OrganizationName),
+            (oid::OID_X509_COMMON_NAME, DnType::CommonName),
+            (oid::OID_X509_LOCALITY_NAME, DnType::LocalityName),
+        ];
+        let kind = kind.into_iter().find(|(o, _)| o == attribute.attr_type());
+        let text = attribute.attr_value().as_utf8string().ok()?;
+        name.push(kind?.1, DnValue::Utf8String(text.string()));
+    }
+    name.iter().next().is_some().then_some(name)
 }
 
 /// What forbids a CA its place with `below` CAs under it. A trust anchor's own signature proves nothing,
@@ -273,11 +299,13 @@ impl Issuer {
             .unwrap_or_else(|| key_identifier(pair.der_bytes()));
         let mut params = CertificateParams::default();
         params.key_identifier_method = KeyIdMethod::PreSpecified(key_id);
-        // rcgen's rendering of the name is replaced where it is not these bytes (`with_own_name`); so that
-        // there is always something to replace, an empty name will not do.
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, facts.subject.clone());
+        // rcgen's rendering of the name is replaced where it is not these bytes, which costs a second signature
+        // (`with_own_name`); so that there is always something to replace, an empty name will not do.
+        params.distinguished_name = plain_name(cert.subject()).unwrap_or_else(|| {
+            let mut name = DistinguishedName::new();
+            name.push(DnType::CommonName, facts.subject.clone());
+            name
+        });
         Ok(Self {
             rcgen: rcgen::Issuer::new(params, pair),
             subject: cert.subject().as_raw().to_vec(),

@@ -95,8 +95,29 @@ pub(super) fn pair(text: &[u8]) -> Result<KeyPair, PkiError> {
     ));
     let block = pem::parse(block.as_bytes()).map_err(|_| PkiError::BadKey)?;
     let der = Zeroizing::new(block.into_contents());
-    KeyPair::try_from(der.as_slice())
+    known_kind(&der)
+        .and_then(|kind| KeyPair::from_pkcs8_der_and_sign_algo(&der.as_slice().into(), kind).ok())
+        .map_or_else(|| KeyPair::try_from(der.as_slice()), Ok)
         .map_err(|_| refused_kind(&der).map_or(PkiError::BadKey, PkiError::Algorithm))
+}
+
+/// The kind that a PKCS#8 key says it is of, where it is a common one: tried first, since the library would try
+/// one kind after the other, each with all its checks.
+fn known_kind(der: &[u8]) -> Option<&'static rcgen::SignatureAlgorithm> {
+    let (_, whole) = Any::from_der(der).ok()?;
+    let (rest, _version) = Any::from_der(whole.data).ok()?;
+    let (_, algorithm) = Any::from_der(rest).ok()?;
+    let (parameters, kind) = Oid::from_der(algorithm.data).ok()?;
+    if kind == oid::OID_PKCS1_RSAENCRYPTION {
+        return Some(&PKCS_RSA_SHA256);
+    }
+    let (_, curve) = Oid::from_der(parameters).ok()?;
+    let curves = [
+        (oid::OID_EC_P256, &PKCS_ECDSA_P256_SHA256),
+        (oid::OID_NIST_EC_P384, &PKCS_ECDSA_P384_SHA384),
+    ];
+    let curve = curves.into_iter().find(|(known, _)| *known == curve)?.1;
+    (kind == oid::OID_KEY_TYPE_EC_PUBLIC_KEY).then_some(curve)
 }
 
 /// Why the library takes a key for none: its kind, where that is the reason. PKCS#8 begins with a version
