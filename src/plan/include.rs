@@ -4,16 +4,18 @@
 use std::{
     collections::{BTreeSet, HashMap},
     io,
+    num::NonZero,
+    thread,
 };
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{
-    MAX_BYTES, Request, Surroundings,
+    MAX_BYTES, Request, STACK, Surroundings,
     fields::Checker,
     normalize,
     problem::{Problem, Sources, Span},
-    split::split,
+    split::{Chunk, split},
     syntax::{self, Node},
 };
 
@@ -112,10 +114,10 @@ impl Reader<'_> {
             self.checker.problems,
         );
         self.read.broken |= self.checker.problems.len() > before;
-        for chunk in chunks.into_iter().filter(|c| !c.broken) {
-            let before = self.checker.problems.len();
-            let nodes = syntax::parse(self.sources, source, &chunk, self.checker.problems);
-            self.read.broken |= self.checker.problems.len() > before;
+        let chunks: Vec<_> = chunks.into_iter().filter(|c| !c.broken).collect();
+        for (nodes, mut problems) in parse(self.sources, source, &chunks) {
+            self.read.broken |= !problems.is_empty();
+            self.checker.problems.append(&mut problems);
             for node in nodes {
                 if node.name == "include" {
                     self.include(&node, open, stack);
@@ -191,6 +193,39 @@ impl Reader<'_> {
             self.file(next, Some(span), stack);
         }
     }
+}
+
+/// Chunks that a thread is worth.
+const WORTH: usize = 64;
+
+/// The nodes of each chunk with its problems, in order; many chunks are parsed on all cores.
+fn parse(sources: &Sources, source: u32, chunks: &[Chunk]) -> Vec<(Vec<Node>, Vec<Problem>)> {
+    let one = |chunk: &Chunk| {
+        let mut problems = Vec::new();
+        let nodes = syntax::parse(sources, source, chunk, &mut problems);
+        (nodes, problems)
+    };
+    let all = |chunks: &[Chunk]| chunks.iter().map(one).collect::<Vec<_>>();
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = chunks.len().div_ceil(cores).max(WORTH);
+    let mut parts = chunks.chunks(share);
+    let first = parts.next().unwrap_or_default();
+    thread::scope(|scope| {
+        let all = &all;
+        let others: Vec<_> = parts
+            .map(|part| {
+                let builder = thread::Builder::new().stack_size(STACK);
+                (part, builder.spawn_scoped(scope, move || all(part)))
+            })
+            .collect();
+        let mut read = all(first);
+        for (part, other) in others {
+            // Where there was no room for a thread, this one has it.
+            let parsed = other.ok().and_then(|thread| thread.join().ok());
+            read.extend(parsed.unwrap_or_else(|| all(part)));
+        }
+        read
+    })
 }
 
 /// Why a text could not be had.

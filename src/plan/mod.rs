@@ -110,11 +110,23 @@ pub fn load(request: &Request, around: &dyn Surroundings) -> Result<Loaded, Prob
     }
 }
 
-/// Runs `work` with a stack that the parser cannot overflow at the depth that `split` lets through: it
-/// recurses, and takes some 100 KiB a level where it is not optimised.
+/// Where the top-level nodes of a text stand, in bytes; `None` where anything about them is wrong.
+pub fn top_level(text: &str) -> Option<Vec<std::ops::Range<usize>>> {
+    let mut problems = Vec::new();
+    let words = check::NODES.map(|node| node.name);
+    let chunks = split::split(0, text, &words, &mut problems);
+    let sound = problems.is_empty() && chunks.iter().all(|c| !c.broken && c.missing.is_empty());
+    sound.then(|| chunks.into_iter().map(|c| c.start..c.end).collect())
+}
+
+/// Bytes of a stack that the parser cannot overflow at the depth that `split` lets through: it recurses, and
+/// takes some 100 KiB a level where it is not optimised.
+const STACK: usize = 64 * 1024 * 1024;
+
+/// Runs `work` with room for the parser.
 fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().stack_size(64 * 1024 * 1024);
+        let builder = std::thread::Builder::new().stack_size(STACK);
         let thread = builder.spawn_scoped(scope, work)?;
         thread
             .join()
