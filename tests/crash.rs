@@ -23,7 +23,7 @@ use meshplan::{
     build::{self, Request, RunError, Site},
     graph,
     host::{
-        Disk, RealDisk, Stat, SystemClock,
+        Disk, Look, RealDisk, Stat, SystemClock,
         process::{self, Interrupt},
     },
     plan,
@@ -66,7 +66,7 @@ impl Faulty {
     }
 
     /// A write that fails after its first half.
-    fn write(&self, bytes: &[u8], work: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    fn write<T>(&self, bytes: &[u8], work: impl FnOnce(&[u8]) -> io::Result<T>) -> io::Result<T> {
         match self.fault() {
             None => work(bytes),
             Some(_) if self.dies && self.count.load(Ordering::SeqCst) > self.at + 1 => {
@@ -77,20 +77,23 @@ impl Faulty {
     }
 }
 
-impl Disk for Faulty {
+impl Look for Faulty {
     fn stat(&self, path: &Utf8Path) -> io::Result<Option<Stat>> {
         self.step(|| RealDisk.stat(path))
     }
     fn read(&self, path: &Utf8Path) -> io::Result<Vec<u8>> {
-        self.step(|| Disk::read(&RealDisk, path))
+        self.step(|| Look::read(&RealDisk, path))
     }
     fn list(&self, dir: &Utf8Path) -> io::Result<Vec<String>> {
-        self.step(|| Disk::list(&RealDisk, dir))
+        self.step(|| Look::list(&RealDisk, dir))
     }
+}
+
+impl Disk for Faulty {
     fn make_dir(&self, dir: &Utf8Path, mode: u32) -> io::Result<()> {
         self.step(|| RealDisk.make_dir(dir, mode))
     }
-    fn create(&self, path: &Utf8Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    fn create(&self, path: &Utf8Path, mode: u32, bytes: &[u8]) -> io::Result<Stat> {
         self.write(bytes, |b| RealDisk.create(path, mode, b))
     }
     fn append(&self, path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
@@ -164,7 +167,7 @@ fn run(world: &World, disk: Arc<dyn Disk + Send + Sync>, allow: bool) -> Result<
         jobs: 1,
         cluster_jobs: 1,
     };
-    build::run(&site, &request, &mut Silent)
+    build::run(&site, &request, None, &mut Silent)
 }
 
 /// Whatever happened, what can be seen is whole. Each certificate fits its key, but in the middle of

@@ -411,7 +411,7 @@ fn run_as_of_old(world: &World) -> usize {
         jobs: 2,
         cluster_jobs: 1,
     };
-    let summary = build::run(&site, &request, &mut Silent).unwrap();
+    let summary = build::run(&site, &request, None, &mut Silent).unwrap();
     assert_eq!(summary.exit_code, 0);
     summary.ran
 }

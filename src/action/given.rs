@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::pki::{Issuer, PkiError};
 use crate::{
-    host::{Disk, Kind},
+    host::{Kind, Look},
     plan::{
         model::{GivenRoot, Plan, RootCa},
         problem::{Problem, Problems, Span},
@@ -23,7 +23,7 @@ use crate::{
 /// Problems of its files, at their places in the plan.
 pub fn given(
     plan: &Plan,
-    disk: &dyn Disk,
+    disk: &dyn Look,
     now: OffsetDateTime,
     is_made: &dyn Fn(&Utf8Path) -> bool,
 ) -> Result<Option<Issuer>, Problems> {
@@ -42,7 +42,7 @@ pub fn given(
     })
 }
 
-fn load(given: &GivenRoot, disk: &dyn Disk, now: OffsetDateTime) -> Result<Issuer, Vec<Problem>> {
+fn load(given: &GivenRoot, disk: &dyn Look, now: OffsetDateTime) -> Result<Issuer, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut read = |path: &Utf8Path, span: Span, what: &str| match disk.read(path) {
         Ok(bytes) => Some(Zeroizing::new(bytes)),
@@ -82,7 +82,7 @@ fn load(given: &GivenRoot, disk: &dyn Disk, now: OffsetDateTime) -> Result<Issue
 }
 
 /// A key that is not ours to change, and not ours alone to read, is not used (facts B16).
-fn open_to_others(given: &GivenRoot, disk: &dyn Disk) -> Option<Problem> {
+fn open_to_others(given: &GivenRoot, disk: &dyn Look) -> Option<Problem> {
     let stat = disk.stat(&given.key).ok()??;
     let mode = stat.identity.mode;
     (stat.kind == Kind::File && mode & 0o077 != 0).then(|| {

@@ -73,6 +73,11 @@ pub fn runs_istiod(cluster: &Cluster, version: IstioVersion) -> bool {
     cluster.remote_of.is_none() || Dialect(version).remote_profile().is_none()
 }
 
+/// True where every cluster's `install.yaml` names all clusters of the mesh.
+pub fn names_others(version: IstioVersion) -> bool {
+    Dialect(version).mesh_expansion()
+}
+
 /// The `install.yaml` of a cluster. `clusters` are all clusters of the mesh: they name the networks
 /// of 1.4 to 1.8.
 ///

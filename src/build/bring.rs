@@ -49,7 +49,7 @@ pub fn bring(site: &Site, files: &[Brought<'_>]) -> Result<(), RunError> {
                 .map_err(host)?,
         );
     }
-    publisher.sync(&staged).map_err(host)?;
+    publisher.sync(staged.iter()).map_err(host)?;
     for file in &staged {
         publisher
             .publish(file, Some(&site.plan.below(&file.to)))

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, Sender},
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use zeroize::Zeroizing;
 
 use super::{
@@ -40,7 +41,7 @@ pub(super) struct Shared {
     pub(super) lock: Lock,
     pub(super) publisher: Publisher,
     pub(super) trust: Trust,
-    /// Files made in this run and not published yet.
+    /// Files made in this run and not published yet, and those that many read.
     pub(super) made: Mutex<HashMap<FileId, Bytes>>,
     pub(super) judged: HashMap<TaskId, Judged>,
     pub(super) fleet: Fleet,
@@ -66,20 +67,28 @@ pub(super) enum Done {
     Step(StepDone),
 }
 
-/// Something about a task.
-pub(super) struct Message {
-    pub(super) task: TaskId,
-    pub(super) news: News,
+/// What reaches the owner of the run.
+pub(super) enum Message {
+    /// Something about a task.
+    Task {
+        task: TaskId,
+        at: Instant,
+        news: News,
+    },
+    /// The group of that number is durable, or why it is not.
+    Synced(u64, io::Result<()>),
 }
 
 /// What a worker tells.
 pub(super) enum News {
+    /// It begins.
+    Begins,
     /// It waits for this.
     Waits(String),
     /// It ended.
     Ended {
         took: Duration,
-        result: Result<Done, Failure>,
+        result: Box<Result<Done, Failure>>,
     },
 }
 
@@ -102,62 +111,89 @@ impl From<String> for Failure {
     }
 }
 
-/// Threads that take tasks from a queue per lane; a thread more while there is more to do than threads.
+/// Threads that take tasks from a queue: some for this machine's cores, some for clusters. There is a thread
+/// more while there is more to do than threads, up to a limit.
 pub(super) struct Crew {
     shared: Arc<Shared>,
     results: Sender<Message>,
-    lanes: [CrewLane; 2],
+    here: Pool,
+    clusters: Pool,
     children: HashSet<TaskId>,
 }
 
-struct CrewLane {
+struct Pool {
     jobs: Sender<(TaskId, i64)>,
     queue: Arc<Mutex<Receiver<(TaskId, i64)>>>,
     threads: usize,
+    limit: usize,
     at_work: usize,
 }
 
+impl Pool {
+    fn new(limit: usize) -> Self {
+        let (jobs, queue) = mpsc::channel();
+        Self {
+            jobs,
+            queue: Arc::new(Mutex::new(queue)),
+            threads: 0,
+            limit: limit.max(1),
+            at_work: 0,
+        }
+    }
+}
+
 impl Crew {
-    pub(super) fn new(shared: Arc<Shared>, results: Sender<Message>) -> Self {
-        let lane = || {
-            let (jobs, queue) = mpsc::channel();
-            CrewLane {
-                jobs,
-                queue: Arc::new(Mutex::new(queue)),
-                threads: 0,
-                at_work: 0,
-            }
-        };
+    /// At most `jobs` threads work here, and `cluster_jobs` on clusters.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        results: Sender<Message>,
+        jobs: usize,
+        cluster_jobs: usize,
+    ) -> Self {
         Self {
             shared,
             results,
-            lanes: [lane(), lane()],
+            here: Pool::new(jobs),
+            clusters: Pool::new(cluster_jobs),
             children: HashSet::new(),
         }
     }
 
+    fn pool(&mut self, lane: Lane) -> &mut Pool {
+        match lane {
+            Lane::Cluster => &mut self.clusters,
+            Lane::File | Lane::Local => &mut self.here,
+        }
+    }
+
     pub(super) fn give(&mut self, id: TaskId, lane: Lane, began_at: i64, child: bool) {
-        let lane = &mut self.lanes[lane as usize];
-        lane.at_work += 1;
-        if lane.at_work > lane.threads {
-            lane.threads += 1;
-            let (shared, results, queue) = (
-                self.shared.clone(),
-                self.results.clone(),
-                lane.queue.clone(),
-            );
+        let (shared, results) = (self.shared.clone(), self.results.clone());
+        let pool = self.pool(lane);
+        pool.at_work += 1;
+        if pool.at_work > pool.threads && pool.threads < pool.limit {
+            pool.threads += 1;
+            let queue = pool.queue.clone();
             std::thread::spawn(move || work(&shared, &results, &queue));
         }
+        // The queue's other end lives in this very struct, so it takes everything.
+        let _ = pool.jobs.send((id, began_at));
         if child {
             self.children.insert(id);
         }
-        // The queue's other end lives in this very struct, so it takes everything.
-        let _ = lane.jobs.send((id, began_at));
     }
 
     pub(super) fn ended(&mut self, id: TaskId) {
         self.children.remove(&id);
-        self.lanes[lane(&self.shared.site.graph, id) as usize].at_work -= 1;
+        let lane = lane(&self.shared.site.graph, id);
+        self.pool(lane).at_work -= 1;
+    }
+
+    /// Makes a group durable while others work on.
+    pub(super) fn sync(&self, group: u64, paths: Vec<Utf8PathBuf>) {
+        let (shared, results) = (self.shared.clone(), self.results.clone());
+        std::thread::spawn(move || {
+            let _ = results.send(Message::Synced(group, shared.publisher.sync_all(&paths)));
+        });
     }
 
     /// Children must end before this process does; a key being made need not.
@@ -170,13 +206,21 @@ fn work(shared: &Shared, results: &Sender<Message>, queue: &Mutex<Receiver<(Task
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((task, began_at)) = next else { return };
-        let start = Instant::now();
-        let result = match shared.site.graph.task(task).action {
+        let action = shared.site.graph.task(task).action;
+        // Nothing is begun after an interrupt. A child that was given is waited for, and ends at once.
+        if shared.site.interrupt.is_set() && action.is_built_in_file() {
+            return;
+        }
+        let at = Instant::now();
+        // Whoever listens no more has ended the run.
+        let tell = |at, news| results.send(Message::Task { task, at, news }).is_ok();
+        if !tell(at, News::Begins) {
+            return;
+        }
+        let result = match action {
             Action::Step(..) => {
                 let mut waits = |on| {
-                    let news = News::Waits(on);
-                    // Whoever listens no more has ended the run.
-                    let _ = results.send(Message { task, news });
+                    let _ = tell(Instant::now(), News::Waits(on));
                 };
                 steps::run(shared, task, &mut waits).map(Done::Step)
             }
@@ -186,9 +230,9 @@ fn work(shared: &Shared, results: &Sender<Message>, queue: &Mutex<Receiver<(Task
             }),
             _ => file(shared, task).map(Done::File).map_err(Failure::from),
         };
-        let took = start.elapsed();
-        let news = News::Ended { took, result };
-        if results.send(Message { task, news }).is_err() {
+        let end = Instant::now();
+        let (took, result) = (end - at, Box::new(result));
+        if !tell(end, News::Ended { took, result }) {
             return;
         }
     }
@@ -197,18 +241,31 @@ fn work(shared: &Shared, results: &Sender<Message>, queue: &Mutex<Receiver<(Task
 impl Shared {
     /// A file as this run has it: made and not yet published, or from disk.
     pub(super) fn read(&self, file: FileId) -> Result<Bytes, String> {
-        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bytes) = made.get(&file) {
+        let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = made().get(&file) {
             return Ok(bytes.clone());
         }
-        drop(made);
         let path = &self.site.graph.file_at(file).path;
         let bytes = self
             .site
             .disk
             .read(path)
             .map_err(|e| format!("cannot read {path}: {e}"))?;
-        Ok(Arc::new(Zeroizing::new(bytes)))
+        let bytes = Arc::new(Zeroizing::new(bytes));
+        if self.is_shared(file) {
+            made().insert(file, bytes.clone());
+        }
+        Ok(bytes)
+    }
+
+    /// True for what thousands of clusters read: the root's files.
+    pub(super) fn is_shared(&self, file: FileId) -> bool {
+        let graph = &self.site.graph;
+        let maker = graph.file_at(file).producer.map(|p| graph.task(p).action);
+        maker.is_some_and(|action| {
+            let owned = action.cluster().is_some() || action.workload().is_some();
+            action.is_built_in_file() && !owned
+        })
     }
 }
 
@@ -262,8 +319,10 @@ fn file(shared: &Shared, id: TaskId) -> Result<Product, String> {
                 Action::CaCert(_) if brought => 2,
                 _ => 1,
             };
-            let key = pki::read_key(&inputs[0]).map_err(|e| e.to_string())?;
-            vec![key.public_key, pki::digest(&inputs[issuer])]
+            let Facts::Cert { public, .. } = facts else {
+                return Err("what was signed is no certificate".to_owned());
+            };
+            vec![public, pki::digest(&inputs[issuer])]
         }
         Action::Chain(_) => inputs[1..].iter().map(|i| pki::digest(i)).collect(),
         Action::WorkloadChain(_) => inputs.iter().map(|i| pki::digest(i)).collect(),

@@ -252,5 +252,5 @@ fn remember_clusters(
     let _ = site
         .disk
         .create(&staged, 0o600, &text)
-        .and_then(|()| site.disk.rename(&staged, &notebook(site)));
+        .and_then(|_| site.disk.rename(&staged, &notebook(site)));
 }

@@ -96,6 +96,40 @@ pub struct Log {
     records: usize,
     pending: Vec<u8>,
     trouble: Option<String>,
+    /// Of a log of which only a part was read: where the records stand that were noted since.
+    part: Option<Part>,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    noted: Places,
+    /// Name, whether it is a task's, and the place in `pending`.
+    waiting: Vec<(String, bool, u64)>,
+}
+
+/// Where the last record of a file and of a task of each name begins, in bytes from the start of the log.
+pub type Places = HashMap<String, [Option<u64>; 2]>;
+
+/// Finds the last records of files and tasks, without reading what they hold.
+pub fn places(bytes: &[u8]) -> Places {
+    let mut places = Places::new();
+    let mut at = 0;
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        let record = std::str::from_utf8(line.get(9..).unwrap_or_default()).unwrap_or_default();
+        let kinds = [(0, "{\"File\":[\""), (1, "{\"Task\":[\"")];
+        let found = kinds
+            .into_iter()
+            .find_map(|(kind, start)| Some((kind, record.strip_prefix(start)?)));
+        // A name that JSON writes in another way is left out, and so found nowhere.
+        if let Some((kind, rest)) = found
+            && let Some((name, _)) = rest.split_once('"')
+            && !name.contains('\\')
+        {
+            places.entry(name.to_owned()).or_default()[kind] = Some(at);
+        }
+        at += line.len() as u64;
+    }
+    places
 }
 
 impl Log {
@@ -121,11 +155,44 @@ impl Log {
             records: 0,
             pending: Vec::new(),
             trouble: None,
+            part: None,
         };
         if let Some(bytes) = bytes {
             log.load(&bytes);
         }
         Ok(log)
+    }
+
+    /// A sound log of `length` bytes, of which only these records are known. Of no other may be asked; it is
+    /// appended to as any, and never written anew. `None` where a record is torn.
+    pub fn part(
+        disk: Arc<dyn Disk + Send + Sync>,
+        path: Utf8PathBuf,
+        length: u64,
+        records: &[Vec<u8>],
+    ) -> Option<Self> {
+        let mut log = Self {
+            disk,
+            path,
+            files: HashMap::new(),
+            tasks: HashMap::new(),
+            started: HashSet::new(),
+            length: Some(length),
+            foreign: false,
+            records: 0,
+            pending: Vec::new(),
+            trouble: None,
+            part: Some(Part::default()),
+        };
+        for record in records {
+            log.apply(decode(record)?);
+        }
+        Some(log)
+    }
+
+    /// Where the records stand that a part of a log was given.
+    pub fn noted(&self) -> Option<&Places> {
+        Some(&self.part.as_ref()?.noted)
     }
 
     fn load(&mut self, bytes: &[u8]) {
@@ -227,6 +294,13 @@ impl Log {
     }
 
     fn put(&mut self, record: Record) {
+        if let (Some(part), Record::File(name, _) | Record::Task(name, _)) =
+            (&mut self.part, &record)
+        {
+            let task = matches!(record, Record::Task(..));
+            let place = self.pending.len() as u64;
+            part.waiting.push((name.clone(), task, place));
+        }
         encode(&record, &mut self.pending);
         self.records += 1;
         self.apply(record);
@@ -271,6 +345,11 @@ impl Log {
             let _ = self.disk.truncate(&self.path, length);
             return Err(e);
         }
+        if let Some(part) = &mut self.part {
+            for (name, task, place) in part.waiting.drain(..) {
+                part.noted.entry(name).or_default()[usize::from(task)] = Some(length + place);
+            }
+        }
         self.length = Some(length + self.pending.len() as u64);
         self.pending.clear();
         Ok(())
@@ -282,7 +361,7 @@ impl Log {
     /// As of writing; the old log then stays.
     pub fn compact(&mut self, stage: &camino::Utf8Path) -> io::Result<()> {
         let live = self.files.len() + self.tasks.len() + self.started.len();
-        if self.records < 2 * live + 256 {
+        if self.part.is_some() || self.records < 2 * live + 256 {
             return Ok(());
         }
         let mut bytes = HEADER.to_vec();
@@ -331,7 +410,9 @@ fn decode(line: &[u8]) -> Option<Record> {
 
 /// Lower-case hexadecimal of a digest.
 pub fn hex_text(digest: &Digest) -> String {
-    digest.iter().map(|b| format!("{b:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let halves = digest.iter().flat_map(|b| [b >> 4, b & 15]);
+    halves.map(|h| char::from(DIGITS[usize::from(h)])).collect()
 }
 
 fn parse_hex(text: &str) -> Option<Digest> {

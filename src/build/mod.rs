@@ -7,6 +7,7 @@ mod crew;
 pub mod destroy;
 mod fleet;
 pub mod freshness;
+pub mod index;
 pub mod log;
 mod publish;
 mod recipe;
@@ -21,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 pub use publish::Publisher;
 pub use recipe::Recipe;
@@ -34,7 +35,7 @@ use crate::{
     },
     graph::{Action, Graph, TaskId},
     host::{
-        Clock, Disk,
+        Clock, Disk, Look,
         lock::{Lock, LockError},
         process::Interrupt,
     },
@@ -45,6 +46,7 @@ use crate::{
     },
 };
 use freshness::{Ask, Judgement};
+use index::{Memory, Slice};
 use log::Log;
 
 /// meshplan's own folder below the work directory.
@@ -125,12 +127,14 @@ pub enum RunError {
 }
 
 /// Judges what is asked for and, but for a dry run, does it. Returns the summary that the last event told.
+/// With a memory, nothing to do is remembered.
 ///
 /// # Errors
 /// Where nothing could begin; what fails on the way is told as events.
 pub fn run(
     site: &Site,
     request: &Request,
+    memory: Option<Memory>,
     reporter: &mut dyn Reporter,
 ) -> Result<Summary, RunError> {
     let mut teller = Teller::new(reporter);
@@ -167,10 +171,18 @@ pub fn run(
         allow_root_reissue: request.allow_root_reissue,
     };
     let order = site.graph.cone(&wanted);
-    let lock = if request.dry_run {
-        None
-    } else {
-        Some(enter(site)?)
+    let (memory, slice) = match memory {
+        Some(Memory {
+            question,
+            witness,
+            slice,
+        }) => (Some((question, witness)), slice.map(Slice::open)),
+        None => (None, None),
+    };
+    let (lock, log, renewal) = match slice {
+        Some((lock, log, renewal)) => (Some(lock), Some(log), Some(renewal)),
+        None if request.dry_run => (None, None, None),
+        None => (Some(enter(site)?), None, None),
     };
     teller.tell(Event::RunStarted {
         plan: site.plan.file.to_string(),
@@ -180,10 +192,15 @@ pub fn run(
         dry_run: request.dry_run,
     });
     let log_path = site.plan.state_dir().join("log");
-    let log = Log::open(site.disk.clone(), log_path.clone()).map_err(|source| RunError::Host {
-        what: format!("cannot read the build log {log_path}"),
-        source,
-    })?;
+    let log = match log {
+        Some(log) => log,
+        None => {
+            Log::open(site.disk.clone(), log_path.clone()).map_err(|source| RunError::Host {
+                what: format!("cannot read the build log {log_path}"),
+                source,
+            })?
+        }
+    };
     if let Some(trouble) = log.trouble() {
         teller.tell(Event::Warning {
             code: "log-lost",
@@ -192,7 +209,11 @@ pub fn run(
                 .to_owned(),
         });
     }
-    let judgement = freshness::judge(site, &log, &ask, &order);
+    let disk: &dyn Look = match (&memory, &renewal) {
+        (Some((_, witness)), None) => witness,
+        _ => &*site.disk,
+    };
+    let judgement = freshness::judge(site, disk, &log, &ask, &order);
     tell_judgement(site, request, &judgement, &order, &mut teller);
     // A name that was asked for and can only be left undone is a failure, not a note.
     let denied = by_name.iter().any(|tasks| {
@@ -201,15 +222,28 @@ pub fn run(
     let mut summary = match lock {
         None => runner::rehearse(site, &judgement, &order, &mut teller),
         Some(lock) => {
-            let runner = runner::Runner::new(site, request, log, lock, judgement, order);
-            let runner = runner.map_err(|source| RunError::Host {
+            let publisher =
+                Publisher::open(site.disk.clone(), &site.plan.state_dir(), site.clock.now());
+            let publisher = publisher.map_err(|source| RunError::Host {
                 what: format!(
                     "cannot prepare {} (free room, or make it writable)",
                     site.plan.state_dir()
                 ),
                 source,
             })?;
-            runner.run(&mut teller)
+            let memory = memory.filter(|_| !denied);
+            let after: Box<dyn FnOnce(&Log)> = match (memory, renewal) {
+                (Some((_, witness)), Some(renewal)) => {
+                    Box::new(|log| index::renew(site, renewal, witness, log))
+                }
+                (Some((question, witness)), None) => {
+                    index::remember(site, question, witness, &judgement, &order);
+                    Box::new(|_| {})
+                }
+                (None, _) => Box::new(|_| {}),
+            };
+            runner::Runner::new(site, request, log, lock, publisher, judgement, order)
+                .run(&mut teller, after)
         }
     };
     if denied && summary.exit_code == 0 {
@@ -219,6 +253,31 @@ pub fn run(
     summary.millis = teller.elapsed().as_millis() as u64;
     teller.tell(Event::RunFinished(summary.clone()));
     Ok(summary)
+}
+
+/// Tells a run that is known to have nothing to do, and frees the work directory.
+pub fn tell_known(known: index::Known, plan: &Utf8Path, reporter: &mut dyn Reporter) -> Summary {
+    let mut teller = Teller::new(reporter);
+    teller.tell(Event::RunStarted {
+        plan: plan.to_string(),
+        work_dir: known.work_dir.to_string(),
+        targets: vec!["all".to_owned()],
+        version: env!("CARGO_PKG_VERSION"),
+        dry_run: false,
+    });
+    known
+        .events
+        .into_iter()
+        .for_each(|event| teller.tell(event));
+    known.lock.release();
+    let summary = Summary {
+        current: known.current,
+        undone: known.undone,
+        millis: teller.elapsed().as_millis() as u64,
+        ..Summary::default()
+    };
+    teller.tell(Event::RunFinished(summary.clone()));
+    summary
 }
 
 fn enter(site: &Site) -> Result<Lock, RunError> {
@@ -309,7 +368,14 @@ impl<'a> Teller<'a> {
 
     /// Tells one event.
     pub fn tell(&mut self, event: Event) {
-        let _ = self.reporter.event(self.began.elapsed(), &event);
+        self.tell_of(Instant::now(), event);
+    }
+
+    /// Tells what happened at that time.
+    pub fn tell_of(&mut self, at: Instant, event: Event) {
+        let _ = self
+            .reporter
+            .event(at.saturating_duration_since(self.began), &event);
     }
 
     /// Since the start.
@@ -322,7 +388,8 @@ impl<'a> Teller<'a> {
 fn lane(graph: &Graph, id: TaskId) -> Lane {
     match graph.task(id).action {
         Action::Step(..) => Lane::Cluster,
-        _ => Lane::Local,
+        Action::Command(_) => Lane::Local,
+        _ => Lane::File,
     }
 }
 

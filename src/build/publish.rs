@@ -3,10 +3,10 @@
 //! there. It knows modes and names, not what a file holds.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -15,7 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use time::{OffsetDateTime, macros::format_description};
 use zeroize::Zeroizing;
 
-use crate::host::Disk;
+use crate::host::{Disk, Kind, Stat};
 
 /// Prefix of a file staged beside its target, where that is on another filesystem than the stage.
 const BESIDE: &str = ".meshplan-stage-";
@@ -29,6 +29,19 @@ pub struct Staged {
     pub to: Utf8PathBuf,
     /// A key: it never replaces what has its name.
     pub new_only: bool,
+    /// It stands in a folder that has yet to get its name.
+    pub apart: bool,
+    /// What it is; with a name of its own its ctime changes, with its folder's it does not.
+    pub stat: Stat,
+}
+
+/// Where files of a folder are staged.
+#[derive(Debug)]
+enum Place {
+    /// The folder is there. `beside`: on another filesystem than the stage.
+    There { beside: bool },
+    /// It is made aside, whole, with so many files.
+    Apart { at: Utf8PathBuf, files: usize },
 }
 
 /// The folder of staged files, and the archive.
@@ -38,8 +51,7 @@ pub struct Publisher {
     archive: Utf8PathBuf,
     device: u64,
     next: AtomicU64,
-    /// Folders on other filesystems that were rid of what an ended run left.
-    swept: Mutex<HashSet<Utf8PathBuf>>,
+    places: Mutex<HashMap<Utf8PathBuf, Place>>,
     stamp: String,
 }
 
@@ -56,9 +68,7 @@ impl Publisher {
         let stage = state.join("stage");
         let archive = state.join("archive");
         disk.make_dir(&stage, 0o700)?;
-        for name in disk.list(&stage)? {
-            disk.remove(&stage.join(name))?;
-        }
+        empty(&*disk, &stage)?;
         let device = disk.stat(&stage)?.map_or(0, |s| s.device);
         let stamp = now.format(format_description!(
             "[year][month][day]T[hour][minute][second]Z"
@@ -70,12 +80,14 @@ impl Publisher {
             archive,
             device,
             next: AtomicU64::new(0),
-            swept: Mutex::default(),
+            places: Mutex::default(),
             stamp,
         })
     }
 
-    /// Writes `bytes` aside for `to`. Its folder is made.
+    /// Writes `bytes` aside for `to`. Where there is no folder for it yet, one is made aside, which gets its name
+    /// with all its files at once: a folder of five files costs one rename, and threads that write into folders
+    /// of their own do not wait for each other.
     ///
     /// # Errors
     /// As of writing; nothing of it is visible under `to`.
@@ -87,60 +99,120 @@ impl Publisher {
         bytes: &[u8],
     ) -> io::Result<Staged> {
         let dir = to.parent().unwrap_or(to);
-        self.disk.make_dir(dir, 0o755)?;
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        // `/.` looks through a work directory that is a link.
-        let elsewhere = self
-            .disk
-            .stat(&dir.join("."))?
-            .is_some_and(|s| s.device != self.device);
-        let at = if elsewhere {
-            self.sweep(dir)?;
-            dir.join(format!("{BESIDE}{number}"))
-        } else {
-            self.stage.join(number.to_string())
-        };
-        self.disk.create(&at, mode, bytes)?;
+        let (at, apart) = self.place(dir, to)?;
+        let stat = self.disk.create(&at, mode, bytes)?;
         Ok(Staged {
             at,
             to: to.to_owned(),
             new_only,
+            apart,
+            stat,
         })
     }
 
-    /// Removes what an ended run staged beside its targets, once a folder and run.
-    fn sweep(&self, dir: &Utf8Path) -> io::Result<()> {
-        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        if swept.insert(dir.to_owned()) {
-            let names = self.disk.list(dir)?;
-            names
-                .iter()
-                .filter(|n| n.starts_with(BESIDE))
-                .try_for_each(|n| self.disk.remove(&dir.join(n)))?;
+    fn places(&self) -> MutexGuard<'_, HashMap<Utf8PathBuf, Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, dir: &Utf8Path, to: &Utf8Path) -> io::Result<(Utf8PathBuf, bool)> {
+        let number = || self.next.fetch_add(1, Ordering::Relaxed);
+        let mut places = self.places();
+        if !places.contains_key(dir) {
+            let place = match self.device_of(dir)? {
+                Some(device) => Place::There {
+                    beside: device != self.device,
+                },
+                None => {
+                    let above = dir.parent().unwrap_or(dir);
+                    if self.device_of(above)? == Some(self.device) {
+                        let at = self.stage.join(number().to_string());
+                        self.disk.make_dir(&at, 0o755)?;
+                        Place::Apart { at, files: 0 }
+                    } else {
+                        self.disk.make_dir(dir, 0o755)?;
+                        Place::There {
+                            beside: self.device_of(dir)? != Some(self.device),
+                        }
+                    }
+                }
+            };
+            if let Place::There { beside: true } = place {
+                self.sweep(dir)?;
+            }
+            places.insert(dir.to_owned(), place);
         }
-        Ok(())
+        Ok(match places.get_mut(dir) {
+            Some(Place::Apart { at, files }) => {
+                *files += 1;
+                (at.join(to.file_name().unwrap_or_default()), true)
+            }
+            Some(Place::There { beside: true }) => {
+                (dir.join(format!("{BESIDE}{}", number())), false)
+            }
+            _ => (self.stage.join(number().to_string()), false),
+        })
+    }
+
+    /// The filesystem of a folder; `None` where there is none. `/.` looks through one that is a link.
+    fn device_of(&self, dir: &Utf8Path) -> io::Result<Option<u64>> {
+        Ok(self.disk.stat(&dir.join("."))?.map(|s| s.device))
+    }
+
+    /// Removes what an ended run staged beside its targets.
+    fn sweep(&self, dir: &Utf8Path) -> io::Result<()> {
+        let names = self.disk.list(dir)?;
+        let mut left = names.iter().filter(|n| n.starts_with(BESIDE));
+        left.try_for_each(|n| self.disk.remove(&dir.join(n)))
+    }
+
+    /// Gives a folder that was made aside its name, with the `count` files in it. False where more is being
+    /// written into it, or something has its name: then its files are to be published one by one.
+    ///
+    /// # Errors
+    /// As of making the folder in which they then go.
+    pub fn publish_folder(&self, dir: &Utf8Path, count: usize) -> io::Result<bool> {
+        let mut places = self.places();
+        let whole = match places.get(dir) {
+            Some(Place::Apart { at, files }) if *files == count => {
+                self.disk.rename(at, dir).is_ok()
+            }
+            _ => false,
+        };
+        if !whole {
+            self.disk.make_dir(dir, 0o755)?;
+        }
+        places.insert(dir.to_owned(), Place::There { beside: false });
+        Ok(whole)
     }
 
     /// Makes staged bytes durable before any name leads to them.
     ///
     /// # Errors
     /// As of the filesystems' syncs.
-    pub fn sync(&self, staged: &[Staged]) -> io::Result<()> {
-        let Some(first) = staged.first() else {
-            return Ok(());
-        };
-        let beside = staged.iter().filter(|s| !s.at.starts_with(&self.stage));
-        beside
-            .map(|s| s.at.as_path())
-            .try_for_each(|at| self.disk.sync(at))?;
-        if staged.iter().any(|s| s.at.starts_with(&self.stage)) {
-            self.disk.sync(if first.at.starts_with(&self.stage) {
-                &first.at
-            } else {
-                &self.stage
-            })?;
+    pub fn sync<'a>(&self, staged: impl Iterator<Item = &'a Staged>) -> io::Result<()> {
+        self.sync_all(&self.filesystems(staged))
+    }
+
+    /// Paths whose filesystems hold staged files.
+    pub fn filesystems<'a>(&self, staged: impl Iterator<Item = &'a Staged>) -> Vec<Utf8PathBuf> {
+        let mut paths = Vec::new();
+        let mut in_stage = false;
+        for Staged { at, .. } in staged {
+            let here = at.starts_with(&self.stage);
+            if !(here && in_stage) {
+                paths.push(at.clone());
+            }
+            in_stage |= here;
         }
-        Ok(())
+        paths
+    }
+
+    /// Makes all that was written to these filesystems durable.
+    ///
+    /// # Errors
+    /// As of the syncs.
+    pub fn sync_all(&self, paths: &[Utf8PathBuf]) -> io::Result<()> {
+        paths.iter().try_for_each(|path| self.disk.sync(path))
     }
 
     /// Gives a staged file its name. A key never replaces what has it, but by `archive_as`, which keeps
@@ -149,6 +221,9 @@ impl Publisher {
     /// # Errors
     /// As of the system; for a key, that a file has the name.
     pub fn publish(&self, staged: &Staged, archive_as: Option<&str>) -> io::Result<()> {
+        if staged.apart {
+            self.publish_folder(staged.to.parent().unwrap_or(&staged.to), 0)?;
+        }
         let replaces = match archive_as {
             Some(name) => self.keep(&staged.to, name)?,
             None => false,
@@ -218,4 +293,18 @@ impl Publisher {
     pub fn sync_names(&self) -> io::Result<()> {
         self.disk.sync(&self.stage)
     }
+}
+
+/// Removes all that is in a folder of meshplan's own.
+fn empty(disk: &dyn Disk, dir: &Utf8Path) -> io::Result<()> {
+    for name in disk.list(dir)? {
+        let path = dir.join(name);
+        if disk.kind(&path)? == Some(Kind::Folder) {
+            empty(disk, &path)?;
+            disk.remove_dir(&path)?;
+        } else {
+            disk.remove(&path)?;
+        }
+    }
+    Ok(())
 }

@@ -1,14 +1,16 @@
 //! Which task may start next: a state machine over the wanted graph, without threads, clock or files.
 //! Every change of state goes through `set`, which keeps queues and counts in step.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::graph::{Graph, TaskId};
 
 /// What bounds a task's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// The machine's cores (`-j`).
+    /// Files that are made here, on the machine's cores (`-j`).
+    File,
+    /// Children on the same cores.
     Local,
     /// API servers, which wait more than they work (`--cluster-jobs`).
     Cluster,
@@ -31,6 +33,9 @@ pub enum State {
     Blocked,
 }
 
+/// How many lanes there are.
+pub const LANES: usize = 3;
+
 impl State {
     fn is_end(self) -> bool {
         matches!(self, State::Done | State::Failed | State::Blocked)
@@ -50,21 +55,22 @@ struct Entry {
 #[derive(Debug)]
 pub struct Scheduler {
     entries: HashMap<TaskId, Entry>,
-    ready: [VecDeque<TaskId>; 2],
-    running: [usize; 2],
-    limits: [usize; 2],
+    /// In the order of the plan, which finishes one cluster before it begins the next.
+    ready: [BTreeSet<TaskId>; LANES],
+    running: [usize; LANES],
+    limits: [usize; LANES],
     open: usize,
-    stopped: [bool; 2],
+    stopped: [bool; LANES],
 }
 
 impl Scheduler {
     /// `order` holds the tasks that need doing, each after all that it needs; tasks outside it are done.
+    /// `limits` bounds the tasks of each lane that are begun and not ended.
     pub fn new(
         graph: &Graph,
         order: &[TaskId],
         lane: impl Fn(TaskId) -> Lane,
-        jobs: usize,
-        cluster_jobs: usize,
+        limits: [usize; LANES],
     ) -> Self {
         let mut entries: HashMap<_, _> = order
             .iter()
@@ -96,15 +102,15 @@ impl Scheduler {
                 entry.missing = before.len();
             }
         }
-        let limits = [jobs.max(1), cluster_jobs.max(1)];
+        let limits = limits.map(|limit| limit.max(1));
         let open = order.len();
         let mut scheduler = Self {
             entries,
             ready: Default::default(),
-            running: [0; 2],
+            running: [0; LANES],
             limits,
             open,
-            stopped: [false; 2],
+            stopped: [false; LANES],
         };
         for &id in order {
             if scheduler.entries[&id].missing == 0 {
@@ -122,11 +128,11 @@ impl Scheduler {
         let before = std::mem::replace(&mut entry.state, state);
         match before {
             State::Running => self.running[lane] -= 1,
-            State::Ready if state != State::Running => self.ready[lane].retain(|r| *r != id),
+            State::Ready if state != State::Running => drop(self.ready[lane].remove(&id)),
             _ => {}
         }
         match state {
-            State::Ready => self.ready[lane].push_back(id),
+            State::Ready => drop(self.ready[lane].insert(id)),
             State::Running => self.running[lane] += 1,
             State::Done | State::Failed | State::Blocked if !before.is_end() => self.open -= 1,
             State::Done | State::Failed | State::Blocked => {}
@@ -136,10 +142,10 @@ impl Scheduler {
 
     /// The next task to start, marked as running; `None` where nothing may start now.
     pub fn start(&mut self) -> Option<TaskId> {
-        let lane = (0..2).find(|l| {
+        let lane = (0..LANES).find(|l| {
             !self.stopped[*l] && self.running[*l] < self.limits[*l] && !self.ready[*l].is_empty()
         })?;
-        let id = self.ready[lane].pop_front()?;
+        let id = self.ready[lane].pop_first()?;
         self.set(id, State::Running);
         Some(id)
     }
@@ -192,7 +198,7 @@ impl Scheduler {
 
     /// Starts nothing more.
     pub fn stop(&mut self) {
-        self.stopped = [true; 2];
+        self.stopped = [true; LANES];
     }
 
     /// Starts nothing more in clusters; files are built all the same.
@@ -207,7 +213,7 @@ impl Scheduler {
 
     /// True where nothing runs and nothing more will start.
     pub fn is_over(&self) -> bool {
-        self.running() == 0 && (0..2).all(|l| self.stopped[l] || self.ready[l].is_empty())
+        self.running() == 0 && (0..LANES).all(|l| self.stopped[l] || self.ready[l].is_empty())
     }
 
     /// What a task is in; `None` for one that was not in the run.

@@ -51,7 +51,7 @@ pub fn verify(site: &Site, live: bool) -> Result<Vec<Finding>, RunError> {
     })?;
     let tasks: Vec<TaskId> = site.graph.task_ids().collect();
     let order = site.graph.cone(&tasks);
-    let judgement = freshness::judge(site, &log, &Ask::default(), &order);
+    let judgement = freshness::judge(site, &*site.disk, &log, &Ask::default(), &order);
     let mut findings = Vec::new();
     for &id in &tasks {
         let (task, judged) = (site.graph.task(id), &judgement.tasks[&id]);

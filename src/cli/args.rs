@@ -222,6 +222,14 @@ pub struct RunArgs {
     pub verbose: bool,
 }
 
+impl RunArgs {
+    /// Asks for nothing but that all be current.
+    pub fn is_plain(&self) -> bool {
+        let forced = self.always_make || !self.force.is_empty() || !self.allow.is_empty();
+        !(self.dry_run || self.explain || forced)
+    }
+}
+
 /// Gates of `run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Allow {

@@ -21,7 +21,7 @@ use crate::{
     action::pki::{self, CertFacts},
     build::{STATE_DIR, freshness, log::Log},
     graph::{self, Action},
-    host::{Clock, Disk, RealDisk, SystemClock, process},
+    host::{Clock, Look, RealDisk, SystemClock, process},
     make::{
         self,
         folder::{self, Member, Pair, Root},
@@ -448,7 +448,7 @@ impl<'a> Import<'a> {
             .filter(|id| site.graph.task(*id).action.is_built_in_file())
             .collect();
         let order = site.graph.cone(&order);
-        let judged = freshness::judge(&site, &log, &freshness::Ask::default(), &order);
+        let judged = freshness::judge(&site, &RealDisk, &log, &freshness::Ask::default(), &order);
         let mut made = Vec::new();
         let mut current = 0;
         for id in order {

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     action::cluster::{Tools, survey},
     host::{
-        Disk, RealDisk, environment,
+        Disk, Look, RealDisk, environment,
         process::{self, Command, Finished, Interrupt, run},
     },
     plan,
@@ -104,7 +104,7 @@ pub(super) fn write(plan: &Utf8Path, place: Option<&Utf8Path>, text: &str) -> Re
         return say(text.as_bytes()).map(drop);
     };
     let written = RealDisk.create(path, 0o644, text.as_bytes());
-    written.map_err(|e| match e.kind() {
+    written.map(drop).map_err(|e| match e.kind() {
         io::ErrorKind::AlreadyExists => there(plan),
         _ => Failure::task(format!("cannot write {plan}: {e}")),
     })

@@ -22,7 +22,7 @@ use crate::{
     action::cluster::{Tools, root},
     build::{self, Site, bring},
     host::{
-        Disk, Kind, RealDisk, environment, path_variable,
+        Kind, Look, RealDisk, environment, path_variable,
         process::{self, Interrupt},
     },
     make::{
@@ -308,7 +308,10 @@ impl Workshop<'_> {
         } else {
             Verbosity::Normal
         };
-        let code = self.in_turn(|| super::perform(&site, &request, self.talk, verbosity))?;
+        let code = self.in_turn(|| {
+            let reporter = super::reporter(self.talk, verbosity, request.explain, request.dry_run);
+            super::perform(&site, &request, None, reporter, self.talk.json)
+        })?;
         Ok(if code == 0 { 0 } else { FAILED })
     }
 

@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::{CommandFactory, Parser};
 
 use crate::{
@@ -28,11 +28,12 @@ use crate::{
         self, Site,
         clean::{CleanRequest, Cleaned, clean},
         freshness,
+        index::{self, Memory, Question, Recalled, Whole, Witness},
         log::Log,
     },
     graph::{self, Graph, draw},
     host::{
-        Clock, RealDisk, SystemClock, Terminal, environment,
+        Clock, Look, RealDisk, SystemClock, Terminal, environment,
         process::{self, Interrupt},
     },
     plan::{
@@ -88,6 +89,7 @@ pub fn main() -> ExitCode {
 
 // ---- reading the plan
 
+#[derive(Clone)]
 struct Words {
     targets: Vec<String>,
     assignments: Vec<(String, String)>,
@@ -163,22 +165,40 @@ impl Talk {
     }
 }
 
+/// The plan with its graph, read from this machine.
 fn read(args: &PlanArgs, text: &[String], talk: &Talk) -> Result<Read, Failure> {
+    read_from(&RealDisk, args, words(text), &current_dir()?, talk)
+}
+
+fn plan_request<'a>(
+    args: &'a PlanArgs,
+    assignments: &'a [(String, String)],
+    cwd: &'a Utf8Path,
+) -> plan::Request<'a> {
+    plan::Request {
+        file: &args.plan,
+        cwd,
+        assignments,
+        work_dir: args.directory.as_deref(),
+    }
+}
+
+fn read_from(
+    machine: &(impl Look + plan::Surroundings),
+    args: &PlanArgs,
+    words: Words,
+    cwd: &Utf8Path,
+    talk: &Talk,
+) -> Result<Read, Failure> {
     let Words {
         targets,
         assignments,
-    } = words(text);
-    let cwd = current_dir()?;
-    let request = plan::Request {
-        file: &args.plan,
-        cwd: &cwd,
-        assignments: &assignments,
-        work_dir: args.directory.as_deref(),
-    };
+    } = words;
+    let request = plan_request(args, &assignments, cwd);
     let wrong = |problems: Problems| Failure::plan(talk.problems(&problems), talk.json);
-    let plan::Loaded { plan, warnings } = plan::load(&request, &RealDisk).map_err(wrong)?;
+    let plan::Loaded { plan, warnings } = plan::load(&request, machine).map_err(wrong)?;
     let graph = graph::lower(&plan).map_err(wrong)?;
-    let given = crate::action::given(&plan, &RealDisk, SystemClock.now(), &|path| {
+    let given = crate::action::given(&plan, machine, SystemClock.now(), &|path| {
         graph.is_made(path)
     })
     .map_err(wrong)?;
@@ -191,7 +211,7 @@ fn read(args: &PlanArgs, text: &[String], talk: &Talk) -> Result<Read, Failure> 
         graph,
         given: given.map(Arc::new),
         warnings,
-        cwd,
+        cwd: cwd.to_owned(),
         targets,
     })
 }
@@ -266,10 +286,54 @@ fn say(bytes: &[u8]) -> Result<ExitCode, Failure> {
 
 fn run(args: &args::RunArgs) -> Result<ExitCode, Failure> {
     let talk = Talk::new(args.plan.color, args.format == Format::Json);
-    let read = read(&args.plan, &args.words, &talk)?;
+    let verbosity = match (args.quiet, args.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    let (words, cwd) = (words(&args.words), current_dir()?);
+    let question = (args.is_plain() && words.targets.is_empty())
+        .then(|| Question::new(&plan_request(&args.plan, &words.assignments, &cwd)));
+    let witness = Witness::new(&RealDisk);
+    let mut slice = None;
+    if question.is_some() {
+        let request = plan_request(&args.plan, &words.assignments, &cwd);
+        let now = SystemClock.now().unix_timestamp();
+        match index::recall(&request, &RealDisk, now, talk.json || args.verbose) {
+            Recalled::Idle(known) => {
+                let mut reporter = reporter(&talk, verbosity, false, false);
+                let summary = build::tell_known(known, &args.plan.plan, &mut *reporter);
+                return Ok(ExitCode::from(summary.exit_code));
+            }
+            Recalled::Edited(edited) => {
+                let [old, new] = edited.machines(&witness);
+                let read =
+                    |machine| read_from(machine, &args.plan, words.clone(), &cwd, &talk).ok();
+                if let (Some(old), Some(new)) = (read(&old), read(&new))
+                    && new.warnings.list.is_empty()
+                {
+                    let cut = edited.slice((&old.plan, &old.graph), (&new.plan, &new.graph));
+                    slice = cut.map(|slice| (slice, new));
+                }
+            }
+            Recalled::Unknown if index::is_new(&request, &RealDisk) => pki::warm_up(),
+            Recalled::Unknown => {}
+        }
+    }
+    let (slice, read) = match slice {
+        Some((slice, read)) => (Some(slice), read),
+        None => (None, read_from(&witness, &args.plan, words, &cwd, &talk)?),
+    };
     if !args.quiet {
         warn(&read, &talk);
     }
+    // What was warned of is told each time.
+    let question = question.filter(|_| read.warnings.list.is_empty());
+    let memory = question.map(|question| Memory {
+        question,
+        witness,
+        slice,
+    });
     let (site, cwd, targets) = site(read);
     listen(&site.interrupt).map_err(|e| Failure::task(format!("cannot listen to signals: {e}")))?;
     let request = build::Request {
@@ -291,21 +355,16 @@ fn run(args: &args::RunArgs) -> Result<ExitCode, Failure> {
         jobs: args.jobs.map_or_else(cores, usize::from),
         cluster_jobs: args.cluster_jobs.into(),
     };
-    let verbosity = match (args.quiet, args.verbose) {
-        (true, _) => Verbosity::Quiet,
-        (_, true) => Verbosity::Verbose,
-        _ => Verbosity::Normal,
-    };
-    perform(&site, &request, &talk, verbosity).map(ExitCode::from)
+    let reporter = reporter(&talk, verbosity, args.explain, args.dry_run);
+    perform(&site, &request, memory, reporter, talk.json).map(ExitCode::from)
 }
 
-/// Runs, and tells it as the command line has it. Returns the exit code.
-fn perform(
-    site: &Site,
-    request: &build::Request,
+fn reporter(
     talk: &Talk,
     verbosity: Verbosity,
-) -> Result<u8, Failure> {
+    explain: bool,
+    dry_run: bool,
+) -> Box<dyn report::Reporter> {
     let options = report::Options {
         format: if talk.json {
             report::Format::Json
@@ -314,14 +373,31 @@ fn perform(
         },
         color: talk.terminal.color,
         verbosity,
-        explain: request.explain,
-        dry_run: request.dry_run,
+        explain,
+        dry_run,
         terminal: talk.terminal.interactive,
     };
-    let mut reporter = report::reporter(options, Box::new(io::stdout()), Box::new(io::stderr()));
-    let summary = build::run(site, request, &mut *reporter);
+    report::reporter(options, Box::new(io::stdout()), Box::new(io::stderr()))
+}
+
+/// Runs, and tells it. Returns the exit code.
+fn perform(
+    site: &Site,
+    request: &build::Request,
+    memory: Option<Memory>,
+    mut reporter: Box<dyn report::Reporter>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let rest = memory.as_ref().and_then(|m| Some(m.slice.as_ref()?.rest()));
+    let summary = match rest {
+        Some(rest) => {
+            let reporter = &mut *reporter;
+            build::run(site, request, memory, &mut Whole { reporter, rest })
+        }
+        None => build::run(site, request, memory, &mut *reporter),
+    };
     drop(reporter);
-    Ok(summary.map_err(|e| Failure::run(&e, talk.json))?.exit_code)
+    Ok(summary.map_err(|e| Failure::run(&e, json))?.exit_code)
 }
 
 /// Passes SIGINT and SIGTERM on to the children; a second one ends everything at once.
@@ -445,6 +521,7 @@ fn draw_graph(args: &args::GraphArgs) -> Result<ExitCode, Failure> {
             .map_err(|e| Failure::task(format!("cannot read the build log: {e}")))?;
         Some(freshness::judge(
             &site,
+            &*site.disk,
             &log,
             &freshness::Ask::default(),
             &order,

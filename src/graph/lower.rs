@@ -1,6 +1,9 @@
 //! Plan to graph: the one place that knows which files and steps a mesh is made of.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use indexmap::IndexMap;
@@ -32,10 +35,12 @@ pub fn lower(plan: &Plan) -> Result<Graph, Problems> {
     work.user_tasks();
     work.files_as_folders();
     let Lowering {
-        graph,
+        mut graph,
         mut problems,
         ..
     } = work;
+    // Every name is told apart now.
+    graph.claims = HashMap::new();
     if problems.is_empty() {
         problems.extend(graph.cycle().map(|path| graph.cycle_problem(&path)));
     }
@@ -70,7 +75,7 @@ struct Root {
 /// Steps of one cluster.
 struct Steps {
     cluster: usize,
-    undone: Option<Undone>,
+    undone: Option<Arc<Undone>>,
     tasks: IndexMap<Step, TaskId>,
 }
 
@@ -204,7 +209,9 @@ impl Lowering<'_> {
         });
         let mut steps = Steps {
             cluster: index,
-            undone: no_context.or_else(|| self.no_address(cluster)),
+            undone: no_context
+                .or_else(|| self.no_address(cluster))
+                .map(Arc::new),
             tasks: IndexMap::new(),
         };
         let namespace = self.step(&mut steps, Step::Namespace, vec![], vec![]);
@@ -548,10 +555,10 @@ impl Lowering<'_> {
             if let (Action::Command(_), None, Some((name, undone))) =
                 (task.action, &task.undone, missing)
             {
-                task.undone = Some(Undone {
+                task.undone = Some(Arc::new(Undone {
                     why: format!("it needs {name}, which is undone: {}", undone.why),
-                    how: undone.how,
-                });
+                    how: undone.how.clone(),
+                }));
             }
         }
     }

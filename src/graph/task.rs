@@ -1,6 +1,8 @@
 //! A task and a file as plain data: what is made from what, by which action. Nothing here knows
 //! whether anything is current, or how an action is done.
 
+use std::sync::Arc;
+
 use camino::Utf8PathBuf;
 
 use crate::plan::problem::Span;
@@ -56,7 +58,7 @@ pub struct Task {
     /// Where each entry of `inputs`, then of `after`, is written; empty for built-in tasks.
     pub edges: Vec<Span>,
     /// Why this plan cannot have it done, and what would change that.
-    pub undone: Option<Undone>,
+    pub undone: Option<Arc<Undone>>,
 }
 
 /// Why a task is left undone.

@@ -10,7 +10,10 @@ use std::io;
 use camino::Utf8Path;
 use time::OffsetDateTime;
 
-pub use real::{RealDisk, SystemClock, Terminal, environment, path_variable};
+pub use real::{
+    Folder, RealDisk, SystemClock, Terminal, environment, executable, lines_at, patch_at,
+    path_variable, read_at,
+};
 
 /// What a name in a folder is; a link is reported as itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,26 +55,34 @@ pub struct Identity {
     pub mode: u32,
 }
 
-/// Operations on files. All paths are absolute. Errors are the system's own; whoever calls knows
-/// what the file is for and says so.
-pub trait Disk: Sync {
+/// What can be asked of files without changing any. All paths are absolute. Errors are the system's own;
+/// whoever calls knows what the file is for and says so.
+pub trait Look: Sync {
     /// The name's own state, links not followed; `None` where nothing has it.
     fn stat(&self, path: &Utf8Path) -> io::Result<Option<Stat>>;
+    /// What the name is, for whoever does not ask what became of it since; links not followed.
+    fn kind(&self, path: &Utf8Path) -> io::Result<Option<Kind>> {
+        Ok(self.stat(path)?.map(|stat| stat.kind))
+    }
     /// A file's bytes, links followed.
     fn read(&self, path: &Utf8Path) -> io::Result<Vec<u8>>;
     /// Names in a folder; none where it does not exist.
     fn list(&self, dir: &Utf8Path) -> io::Result<Vec<String>>;
+}
+
+/// What can be done to files.
+pub trait Disk: Look {
     /// Makes a folder and those above it. A folder that is there keeps its mode.
     fn make_dir(&self, dir: &Utf8Path, mode: u32) -> io::Result<()>;
-    /// Writes a new file; one that is there is an error (`O_EXCL`).
-    fn create(&self, path: &Utf8Path, mode: u32, bytes: &[u8]) -> io::Result<()>;
+    /// Writes a new file; one that is there is an error (`O_EXCL`). Returns what it is then.
+    fn create(&self, path: &Utf8Path, mode: u32, bytes: &[u8]) -> io::Result<Stat>;
     /// Adds to the end of a file, making it (0600) where there is none.
     fn append(&self, path: &Utf8Path, bytes: &[u8]) -> io::Result<()>;
     /// Cuts a file to its first `len` bytes.
     fn truncate(&self, path: &Utf8Path, len: u64) -> io::Result<()>;
     /// Gives a file another name; never replaces what has it (`link(2)`).
     fn link(&self, from: &Utf8Path, to: &Utf8Path) -> io::Result<()>;
-    /// Moves a file over whatever has the name.
+    /// Moves a file over whatever has the name; a folder over nothing but an empty one.
     fn rename(&self, from: &Utf8Path, to: &Utf8Path) -> io::Result<()>;
     /// Changes the permission bits.
     fn set_mode(&self, path: &Utf8Path, mode: u32) -> io::Result<()>;

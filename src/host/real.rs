@@ -3,43 +3,27 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, IsTerminal, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
 };
 
 use camino::Utf8Path;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use time::OffsetDateTime;
 
-use super::{Clock, Disk, Identity, Kind, Stat};
+use super::{Clock, Disk, Identity, Kind, Look, Stat};
 use crate::plan::Surroundings;
 
 /// Files as the operating system has them.
 #[derive(Debug, Clone, Copy)]
 pub struct RealDisk;
 
-impl Disk for RealDisk {
+impl Look for RealDisk {
     fn stat(&self, path: &Utf8Path) -> io::Result<Option<Stat>> {
-        let meta = match fs::symlink_metadata(path) {
-            Ok(meta) => meta,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        let kind = match meta.file_type() {
-            t if t.is_file() => Kind::File,
-            t if t.is_dir() => Kind::Folder,
-            t if t.is_symlink() => Kind::Link,
-            _ => Kind::Other,
-        };
-        Ok(Some(Stat {
-            kind,
-            device: meta.dev(),
-            identity: Identity {
-                size: meta.size(),
-                mtime: nanoseconds(meta.mtime(), meta.mtime_nsec()),
-                ctime: nanoseconds(meta.ctime(), meta.ctime_nsec()),
-                inode: meta.ino(),
-                mode: meta.mode() & 0o7777,
-            },
-        }))
+        match fs::symlink_metadata(path) {
+            Ok(meta) => Ok(Some(stat_of(&meta))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     fn read(&self, path: &Utf8Path) -> io::Result<Vec<u8>> {
@@ -56,12 +40,14 @@ impl Disk for RealDisk {
         let names = entries.map(|e| Ok(e?.file_name().into_string().ok()));
         names.filter_map(io::Result::transpose).collect()
     }
+}
 
+impl Disk for RealDisk {
     fn make_dir(&self, dir: &Utf8Path, mode: u32) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(mode).create(dir)
     }
 
-    fn create(&self, path: &Utf8Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    fn create(&self, path: &Utf8Path, mode: u32, bytes: &[u8]) -> io::Result<Stat> {
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -69,10 +55,12 @@ impl Disk for RealDisk {
             .open(path)?;
         file.write_all(bytes)?;
         // The umask may have taken bits away; a certificate that its reader cannot open is no use.
-        if file.metadata()?.mode() & 0o7777 != mode {
+        let mut meta = file.metadata()?;
+        if meta.mode() & 0o7777 != mode {
             file.set_permissions(fs::Permissions::from_mode(mode))?;
+            meta = file.metadata()?;
         }
-        Ok(())
+        Ok(stat_of(&meta))
     }
 
     fn append(&self, path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
@@ -121,6 +109,26 @@ impl Disk for RealDisk {
     }
 }
 
+fn stat_of(meta: &fs::Metadata) -> Stat {
+    let kind = match meta.file_type() {
+        t if t.is_file() => Kind::File,
+        t if t.is_dir() => Kind::Folder,
+        t if t.is_symlink() => Kind::Link,
+        _ => Kind::Other,
+    };
+    Stat {
+        kind,
+        device: meta.dev(),
+        identity: Identity {
+            size: meta.size(),
+            mtime: nanoseconds(meta.mtime(), meta.mtime_nsec()),
+            ctime: nanoseconds(meta.ctime(), meta.ctime_nsec()),
+            inode: meta.ino(),
+            mode: meta.mode() & 0o7777,
+        },
+    }
+}
+
 fn nanoseconds(seconds: i64, part: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(part)
 }
@@ -160,9 +168,9 @@ impl Surroundings for RealDisk {
     }
 
     fn list(&self, dir: &Utf8Path) -> io::Result<Vec<String>> {
-        // Unlike `Disk::list`, a folder that is missing is the plan's mistake.
+        // Unlike `Look::list`, a folder that is missing is the plan's mistake.
         fs::metadata(dir)?;
-        Disk::list(self, dir)
+        Look::list(self, dir)
     }
 }
 
@@ -192,4 +200,110 @@ impl Terminal {
             color,
         }
     }
+}
+
+/// A folder held open: what is below it is found without walking to it anew each time.
+#[derive(Debug)]
+pub struct Folder(std::os::fd::OwnedFd);
+
+impl Folder {
+    /// Opens it; a link to a folder is followed.
+    ///
+    /// # Errors
+    /// As of the system.
+    pub fn open(path: &Utf8Path) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        Ok(Self(rustix::fs::open(
+            path.as_std_path(),
+            flags,
+            Mode::empty(),
+        )?))
+    }
+
+    /// As [`Look::stat`], of a path from this folder.
+    ///
+    /// # Errors
+    /// As of the system.
+    pub fn stat(&self, path: &str) -> io::Result<Option<Stat>> {
+        let stat = match rustix::fs::statat(&self.0, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Folder,
+            FileType::Symlink => Kind::Link,
+            _ => Kind::Other,
+        };
+        Ok(Some(Stat {
+            kind,
+            device: stat.st_dev,
+            identity: Identity {
+                size: stat.st_size as u64,
+                mtime: nanoseconds(stat.st_mtime, stat.st_mtime_nsec as i64),
+                ctime: nanoseconds(stat.st_ctime, stat.st_ctime_nsec as i64),
+                inode: stat.st_ino,
+                mode: stat.st_mode & 0o7777,
+            },
+        }))
+    }
+}
+
+/// `count` bytes of a file from a place on.
+///
+/// # Errors
+/// As of the system; a file that ends before is one.
+pub fn read_at(path: &Utf8Path, place: u64, count: usize) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    // A length that is not the file's would reserve any amount of memory.
+    if file.metadata()?.len() < place.saturating_add(count as u64) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut bytes = vec![0; count];
+    file.read_exact_at(&mut bytes, place)?;
+    Ok(bytes)
+}
+
+/// Writes parts of a file that is there.
+///
+/// # Errors
+/// As of the system; some parts may be written then.
+pub fn patch_at<'a>(
+    path: &Utf8Path,
+    mut parts: impl Iterator<Item = (u64, &'a [u8])>,
+) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    parts.try_for_each(|(place, bytes)| file.write_all_at(bytes, place))
+}
+
+/// The lines of a file that begin at these places, without their ends.
+///
+/// # Errors
+/// As of the system; a line that does not end is one.
+pub fn lines_at(path: &Utf8Path, places: &[u64]) -> io::Result<Vec<Vec<u8>>> {
+    let file = File::open(path)?;
+    let line = |place: &u64| {
+        let mut line = Vec::new();
+        let mut chunk = [0; 2048];
+        loop {
+            let count = file.read_at(&mut chunk, place + line.len() as u64)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let end = chunk[..count].iter().position(|b| *b == b'\n');
+            line.extend_from_slice(&chunk[..end.unwrap_or(count)]);
+            if end.is_some() {
+                return Ok(line);
+            }
+        }
+    };
+    places.iter().map(line).collect()
+}
+
+/// The file that this process was started from; `None` where it is no more.
+pub fn executable() -> Option<Identity> {
+    let path = std::env::current_exe().ok()?;
+    let path = path.canonicalize().ok()?;
+    Some(RealDisk.stat(Utf8Path::from_path(&path)?).ok()??.identity)
 }

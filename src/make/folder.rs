@@ -5,7 +5,7 @@ use camino::Utf8Path;
 
 use crate::{
     action::pki::{self, CertFacts, KeyFacts},
-    host::{Disk, Kind},
+    host::{Kind, Look},
     plan::model::KeyAlgorithm,
 };
 
@@ -22,7 +22,7 @@ pub struct Pair {
 
 impl Pair {
     /// Reads both files.
-    pub fn read(disk: &dyn Disk, cert: &Utf8Path, key: &Utf8Path) -> Self {
+    pub fn read(disk: &dyn Look, cert: &Utf8Path, key: &Utf8Path) -> Self {
         let bytes = |path: &Utf8Path| disk.read(path).ok().map(zeroize::Zeroizing::new);
         let (cert, key) = (bytes(cert), bytes(key));
         Self {
@@ -88,11 +88,11 @@ const SIGNS: [&str; 6] = [
 /// What the Makefiles call a root that they fetched.
 pub const FETCHED: &str = "k8s-root";
 
-fn is_file(disk: &dyn Disk, path: &Utf8Path) -> bool {
+fn is_file(disk: &dyn Look, path: &Utf8Path) -> bool {
     matches!(disk.stat(path), Ok(Some(stat)) if stat.kind == Kind::File)
 }
 
-fn folders(disk: &dyn Disk, dir: &Utf8Path) -> Vec<String> {
+fn folders(disk: &dyn Look, dir: &Utf8Path) -> Vec<String> {
     // A folder that cannot be listed has no members that anything here could use.
     let mut names = disk.list(dir).unwrap_or_default();
     names.sort_unstable();
@@ -105,7 +105,7 @@ fn folders(disk: &dyn Disk, dir: &Utf8Path) -> Vec<String> {
 }
 
 /// Folders of clusters and workloads in `dir`, by name.
-pub fn members(disk: &dyn Disk, dir: &Utf8Path) -> Vec<Member> {
+pub fn members(disk: &dyn Look, dir: &Utf8Path) -> Vec<Member> {
     let has = |name: &String, file: &str| is_file(disk, &dir.join(name).join(file));
     // One with a root key of its own is another mesh's folder.
     let holds = |name: &String| SIGNS.iter().any(|f| has(name, f)) && !has(name, "root-key.pem");
@@ -124,7 +124,7 @@ pub fn members(disk: &dyn Disk, dir: &Utf8Path) -> Vec<Member> {
 }
 
 /// Roots whose certificates lie in `dir`: the one made there first, then fetched ones by context.
-pub fn roots(disk: &dyn Disk, dir: &Utf8Path) -> Vec<Root> {
+pub fn roots(disk: &dyn Look, dir: &Utf8Path) -> Vec<Root> {
     let fetched = folders(disk, dir)
         .into_iter()
         .map(|f| format!("{f}/{FETCHED}"));

@@ -14,7 +14,7 @@ use camino::Utf8Path;
 
 use crate::{
     action::pki::CertFacts,
-    host::Disk,
+    host::Look,
     plan::{
         files::FileNames,
         model::{
@@ -124,7 +124,7 @@ pub fn targets(goal: &Meant) -> Vec<String> {
 /// # Errors
 /// A sentence on a variable whose value cannot be used.
 pub fn plan(
-    disk: &dyn Disk,
+    disk: &dyn Look,
     dir: &Utf8Path,
     goals: &[Meant],
     root: &str,

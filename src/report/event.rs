@@ -137,6 +137,24 @@ pub enum Event {
     RunFinished(Summary),
 }
 
+impl Event {
+    /// A task that is left undone, as the walk tells it.
+    pub fn undone_verdict(task: String, why: String) -> Self {
+        let why = vec![Why {
+            code: UNDONE,
+            text: why,
+        }];
+        Self::Verdict {
+            task,
+            verdict: Verdict::Undone,
+            why,
+        }
+    }
+}
+
+/// The reason's word of a task that is left undone.
+pub const UNDONE: &str = "undone";
+
 /// What a task is in before the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

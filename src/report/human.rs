@@ -39,6 +39,8 @@ pub(super) struct Human {
     failures: Vec<String>,
     refusals: Vec<String>,
     undone: String,
+    /// How many owners of undone steps were told of.
+    owners: usize,
     /// Rows of the table of pods.
     pods: Vec<[String; 6]>,
 }
@@ -58,6 +60,7 @@ impl Human {
             failures: Vec::new(),
             refusals: Vec::new(),
             undone: String::new(),
+            owners: 0,
             pods: Vec::new(),
         }
     }
@@ -289,6 +292,11 @@ impl Human {
 
     /// Notes wait for the end, where they are not scrolled away.
     fn note_undone(&mut self, cluster: &str, steps: &[String], why: &str, how: &str) {
+        self.owners += 1;
+        if self.owners > OWNERS && !self.is(Verbosity::Verbose) {
+            self.undone.clear();
+            return;
+        }
         let word = self.paint.ink(Ink::Cyan, "undone:");
         let _ = write!(
             self.undone,
@@ -335,9 +343,9 @@ impl Human {
         }
         // Who had nothing to do has read the notes before.
         let idle = well && ran == 0 && !dry_run;
-        if !self.undone.is_empty()
-            && (!well || self.is(Verbosity::Verbose) || (!idle && self.is(Verbosity::Normal)))
-        {
+        let listed = !self.undone.is_empty()
+            && (!well || self.is(Verbosity::Verbose) || (!idle && self.is(Verbosity::Normal)));
+        if listed {
             talk.push_str(&self.undone);
         }
         // Refusals are told before anything runs: only then can they have been scrolled away.
@@ -361,12 +369,15 @@ impl Human {
             let _ = writeln!(
                 talk,
                 "{}",
-                sentence(summary, idle, &self.work_dir, self.paint)
+                sentence(summary, idle, listed, &self.work_dir, self.paint)
             );
         }
         self.talk_if(true, talk)
     }
 }
+
+/// Undone steps of so many owners are listed without being asked for; a fleet's would bury what was done.
+pub(crate) const OWNERS: usize = 10;
 
 /// Columns of the table of pods, as `kubectl get pods` has them, with the cluster before.
 const PODS: [&str; 6] = ["CLUSTER", "NAME", "READY", "STATUS", "RESTARTS", "AGE"];

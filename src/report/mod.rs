@@ -18,6 +18,7 @@ use std::{
 
 use event::Event;
 use human::Human;
+pub(crate) use human::OWNERS;
 use json::Json;
 use plain::{Pen, Plain};
 use progress::{Progress, Screen};

@@ -176,7 +176,7 @@ impl View {
                     running.since = Instant::now();
                 }
             }
-            Event::TaskMade { task } => {
+            Event::TaskMade { task, .. } => {
                 self.running.shift_remove(task);
             }
             Event::TaskFinished { task, .. } => {

@@ -5,8 +5,14 @@ use super::{
     text::{Ink, Paint, count, length},
 };
 
-/// One sentence for a whole run; `idle` where it had nothing to do.
-pub(super) fn sentence(summary: &Summary, idle: bool, work_dir: &str, paint: Paint) -> String {
+/// One sentence for a whole run; `idle` where it had nothing to do, `listed` where what is undone was told.
+pub(super) fn sentence(
+    summary: &Summary,
+    idle: bool,
+    listed: bool,
+    work_dir: &str,
+    paint: Paint,
+) -> String {
     let Summary {
         ran,
         current,
@@ -46,7 +52,14 @@ pub(super) fn sentence(summary: &Summary, idle: bool, work_dir: &str, paint: Pai
         (blocked, "blocked"),
         (refused, "refused"),
         (not_started, "not started"),
-        (undone, "undone"),
+        (
+            undone,
+            if listed {
+                "undone"
+            } else {
+                "undone (-v tells which)"
+            },
+        ),
     ];
     // How many ran is said even where none did: then it is the news.
     let parts = parts.iter().filter(|(n, word)| *n > 0 || *word == would);

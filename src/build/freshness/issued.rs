@@ -149,6 +149,9 @@ impl Judge<'_> {
         if let Facts::Cert { not_after, .. } = file.facts {
             let left = not_after - self.now.unix_timestamp();
             let cut_short = issuer_end.is_some_and(|end| not_after >= end);
+            if !cut_short {
+                self.holds_until(not_after, wanted.renew_before);
+            }
             if left <= wanted.renew_before.as_secs() as i64 && !cut_short {
                 return Judged::stale("renew", format!("{}: {RESIGN}", ends(left)));
             }

@@ -10,7 +10,7 @@ use crate::{
     action::pki::{self, Digest},
     build::log::{Facts, FileRecord, Log},
     graph::{Action, FileId, Graph},
-    host::{Disk, Kind},
+    host::{Kind, Look},
 };
 
 /// A look at one file.
@@ -28,7 +28,7 @@ pub(super) enum Seen {
 pub(super) struct Eyes<'a> {
     pub(super) graph: &'a Graph,
     pub(super) log: &'a Log,
-    pub(super) disk: &'a dyn Disk,
+    pub(super) disk: &'a dyn Look,
     pub(super) seen: HashMap<FileId, Seen>,
     /// Files that will be brought back, and from where: their bytes are there already.
     pub(super) back: HashMap<FileId, Utf8PathBuf>,

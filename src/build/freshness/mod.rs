@@ -8,7 +8,7 @@ mod issued;
 mod look;
 mod verdict;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -20,9 +20,9 @@ use super::{
 use crate::{
     action::pki::{self, Digest},
     graph::{Action, FileId, Graph, Task, TaskId},
-    host::Kind,
+    host::{Kind, Look},
     plan::model::{Plan, RootCa},
-    report::event::Verdict,
+    report::event::{UNDONE, Verdict},
 };
 use authority::Cause;
 pub use look::facts;
@@ -44,12 +44,11 @@ struct Judge<'a> {
     found: Judgement,
 }
 
-/// Judges the tasks of `order`, each after all it needs.
-pub fn judge(site: &Site, log: &Log, ask: &Ask, order: &[TaskId]) -> Judgement {
+/// Judges the tasks of `order`, each after all it needs, by the files that `disk` shows.
+pub fn judge(site: &Site, disk: &dyn Look, log: &Log, ask: &Ask, order: &[TaskId]) -> Judgement {
     let Site {
         plan,
         graph,
-        disk,
         clock,
         given,
         ..
@@ -57,7 +56,7 @@ pub fn judge(site: &Site, log: &Log, ask: &Ask, order: &[TaskId]) -> Judgement {
     let eyes = Eyes {
         graph,
         log,
-        disk: &**disk,
+        disk,
         seen: HashMap::new(),
         back: HashMap::new(),
         news: Vec::new(),
@@ -74,6 +73,9 @@ pub fn judge(site: &Site, log: &Log, ask: &Ask, order: &[TaskId]) -> Judgement {
         serials: HashMap::new(),
         found: Judgement::default(),
     };
+    if let Some(given) = given {
+        walk.found.until = given.path().steady_until().unix_timestamp();
+    }
     for &id in order {
         let judged = walk.task(id);
         walk.found.tasks.insert(id, judged);
@@ -87,7 +89,7 @@ impl Judge<'_> {
     fn task(&mut self, id: TaskId) -> Judged {
         let task = self.graph.task(id);
         if let Some(undone) = &task.undone {
-            return Judged::new(Verdict::Undone, "undone", undone.why.clone());
+            return Judged::new(Verdict::Undone, UNDONE, undone.why.clone());
         }
         if let Some(odd) = self.odd_output(task) {
             return Judged::obstacle(odd);
@@ -194,13 +196,13 @@ impl Judge<'_> {
         // A folder of a cluster that is a link leads out of the work directory.
         let path = &self.graph.file_at(output).path;
         if let Some(dir) = path.parent().filter(|d| *d != self.plan.work_dir) {
-            match self.eyes.disk.stat(dir) {
-                Ok(Some(stat)) if stat.kind == Kind::Link => {
+            match self.eyes.disk.kind(dir) {
+                Ok(Some(Kind::Link)) => {
                     return Some(format!(
                         "{dir} is a symbolic link; keys would be written elsewhere: make it a folder"
                     ));
                 }
-                Ok(Some(stat)) if stat.kind != Kind::Folder => {
+                Ok(Some(kind)) if kind != Kind::Folder => {
                     return Some(format!("{dir} is not a folder: move it away"));
                 }
                 Ok(_) => {}
@@ -237,7 +239,7 @@ impl Judge<'_> {
             Judged::current()
         };
         Judged {
-            record: Some(record),
+            record: Some(Box::new(record)),
             ..judged
         }
     }
@@ -261,11 +263,17 @@ impl Judge<'_> {
         });
     }
 
+    /// Verdicts may be others once a certificate is so near its end.
+    fn holds_until(&mut self, not_after: i64, renew: Duration) {
+        let moment = not_after - renew.as_secs() as i64;
+        self.found.until = self.found.until.min(moment);
+    }
+
     /// A root is never stale by age; near its end, it is told.
     fn root_end(&mut self) {
         let renew = match &self.plan.root {
             RootCa::Made(spec) => spec.renew_before,
-            RootCa::Given(_) => std::time::Duration::from_secs(365 * 86_400),
+            RootCa::Given(_) => Duration::from_secs(365 * 86_400),
         };
         let name = self.plan.files.root_cert();
         let Some(file) = self.graph.find_file(&self.plan.work_dir.join(&name)) else {
@@ -280,6 +288,7 @@ impl Judge<'_> {
         }) = self.eyes.look(file)
         {
             let left = not_after - self.now.unix_timestamp();
+            self.holds_until(not_after, renew);
             if left <= renew.as_secs() as i64 {
                 let (code, help) = if left <= 0 {
                     (

@@ -40,7 +40,7 @@ pub struct Judged {
     /// A key that others may read, to be narrowed to its owner.
     pub narrow: bool,
     /// What to note in the log of a task that does not run.
-    pub record: Option<TaskRecord>,
+    pub record: Option<Box<TaskRecord>>,
 }
 
 impl Judged {
@@ -96,7 +96,7 @@ pub struct Notice {
 }
 
 /// What one walk found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Judgement {
     /// Verdicts of the wanted tasks.
     pub tasks: HashMap<TaskId, Judged>,
@@ -104,4 +104,17 @@ pub struct Judgement {
     pub notices: Vec<Notice>,
     /// Files whose identity or content the log does not know as they are now.
     pub seen: Vec<(String, FileRecord)>,
+    /// From then on the same files may be judged otherwise, seconds since 1970: a certificate comes near its end.
+    pub until: i64,
+}
+
+impl Default for Judgement {
+    fn default() -> Self {
+        Self {
+            tasks: HashMap::new(),
+            notices: Vec::new(),
+            seen: Vec::new(),
+            until: i64::MAX,
+        }
+    }
 }

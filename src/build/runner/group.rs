@@ -1,20 +1,22 @@
 //! What a run made becomes visible, a group at a time: synced together, published in the order in which
 //! it was made, noted in the log. When to do so is all it knows of the run.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{collections::HashMap, io, sync::PoisonError, time::Duration};
+
+use camino::Utf8PathBuf;
 
 use super::Runner;
 use crate::{
-    action::pki::Digest,
     build::{
         Site, Teller,
         crew::Product,
-        log::{Facts, FileRecord, TaskRecord},
+        log::{FileRecord, TaskRecord},
         publish::Staged,
         recipe::Recipe,
         scheduler::Scheduler,
     },
     graph::TaskId,
+    host::Stat,
     report::event::Event,
 };
 
@@ -23,11 +25,65 @@ use crate::{
 const GROUP: usize = 1024;
 const GROUP_AGE: Duration = Duration::from_secs(1);
 
+/// A file that waits for its name.
+pub(super) type Waiting = (TaskId, Product, Duration);
+
+/// What is published together, in the order in which it was made.
+struct Group {
+    entries: Vec<Option<Waiting>>,
+    /// Where the output of each task stands.
+    places: HashMap<TaskId, usize>,
+    /// Where the files of each folder stand that was made aside.
+    folders: HashMap<Utf8PathBuf, Vec<usize>>,
+}
+
+impl Group {
+    fn new(waiting: Vec<Waiting>) -> Self {
+        let mut group = Self {
+            entries: Vec::new(),
+            places: HashMap::new(),
+            folders: HashMap::new(),
+        };
+        for (place, entry) in waiting.into_iter().enumerate() {
+            let staged = &entry.1.staged;
+            group.places.insert(entry.0, place);
+            if let Some(dir) = staged.to.parent().filter(|_| staged.apart) {
+                group.folders.entry(dir.to_owned()).or_default().push(place);
+            }
+            group.entries.push(Some(entry));
+        }
+        group
+    }
+
+    /// Takes out what is at a place, with all of its folder where that was made aside.
+    fn take(&mut self, place: usize) -> Vec<Waiting> {
+        let folder = self.entries[place].as_ref().and_then(|(_, product, _)| {
+            let staged = &product.staged;
+            self.folders
+                .remove(staged.to.parent().filter(|_| staged.apart)?)
+        });
+        let places = folder.unwrap_or_else(|| vec![place]);
+        places
+            .into_iter()
+            .filter_map(|p| self.entries[p].take())
+            .collect()
+    }
+}
+
 impl Runner {
     /// True where enough waits, or the oldest has waited long enough.
     pub(super) fn is_group(&self) -> bool {
         let old = self.waiting_since.is_some_and(|t| t.elapsed() >= GROUP_AGE);
-        old || self.waiting.len() >= GROUP
+        self.syncing.is_empty() && (old || self.waiting.len() >= GROUP)
+    }
+
+    /// Takes what waits as the next group. Returns where to make it durable.
+    pub(super) fn begin_group(&mut self) -> Vec<Utf8PathBuf> {
+        self.syncing = std::mem::take(&mut self.waiting);
+        self.group += 1;
+        self.waiting_since = None;
+        let staged = self.syncing.iter().map(|(_, product, _)| &product.staged);
+        self.shared.publisher.filesystems(staged)
     }
 
     pub(super) fn flush_log(&mut self) -> Result<(), String> {
@@ -37,10 +93,25 @@ impl Runner {
             .map_err(|e| format!("cannot write the build log: {e}"))
     }
 
-    /// Gives every staged file its name, in the order in which they were made.
+    /// Makes all that waits durable and gives it its names, now.
     pub(super) fn publish(&mut self, scheduler: &mut Scheduler, teller: &mut Teller) {
-        let group = std::mem::take(&mut self.waiting);
-        self.waiting_since = None;
+        // A sync of what another thread syncs waits for it.
+        while !(self.syncing.is_empty() && self.waiting.is_empty()) {
+            let staged = self.syncing.iter().map(|(_, product, _)| &product.staged);
+            let synced = self.shared.publisher.sync(staged);
+            self.name_group(synced, scheduler, teller);
+            let _ = self.begin_group();
+        }
+    }
+
+    /// Gives every file of the group its name, each after what it was made from.
+    pub(super) fn name_group(
+        &mut self,
+        synced: io::Result<()>,
+        scheduler: &mut Scheduler,
+        teller: &mut Teller,
+    ) {
+        let group = std::mem::take(&mut self.syncing);
         if group.is_empty() {
             return;
         }
@@ -54,46 +125,11 @@ impl Runner {
                 self.log.put_start(name);
             }
         }
-        let (staged, rest): (Vec<_>, Vec<_>) = group
-            .into_iter()
-            .map(
-                |(
-                    id,
-                    Product {
-                        staged,
-                        digest,
-                        facts,
-                        inputs,
-                    },
-                    took,
-                )| (staged, (id, digest, facts, inputs, took)),
-            )
-            .unzip();
-        let ready = shared
-            .publisher
-            .sync(&staged)
-            .map_err(|e| format!("cannot make the new files durable: {e}"));
+        let ready = synced.map_err(|e| format!("cannot make the new files durable: {e}"));
         let ready = ready.and_then(|()| self.flush_log());
-        for (staged, (id, digest, facts, inputs, took)) in staged.into_iter().zip(rest) {
-            let lost = graph.before(id).find(|b| self.broken.contains(b));
-            let done = match (&ready, lost) {
-                (Err(cause), _) => Err(cause.clone()),
-                (_, Some(lost)) => Err(format!("{} could not be published", graph.task(lost).name)),
-                (Ok(()), None) => self.publish_one(id, &staged, digest, facts, inputs),
-            };
-            match done {
-                Ok(()) => self.finished(id, true, String::new(), took, teller),
-                Err(cause) => {
-                    shared.publisher.discard(&staged);
-                    self.task_failed(id, cause.into(), scheduler, teller);
-                }
-            }
-            let output = graph.task(id).outputs[0];
-            shared
-                .made
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&output);
+        let mut group = Group::new(group);
+        for place in 0..group.entries.len() {
+            self.publish_at(place, &mut group, &ready, scheduler, teller);
         }
         if let Err(message) = self.flush_log() {
             let help = "what was built is judged by its content next time".to_owned();
@@ -105,21 +141,70 @@ impl Runner {
         }
     }
 
-    fn publish_one(
+    /// Publishes what stands at a place of the group, after what it was made from: one file, or all files of a
+    /// folder that was made aside.
+    fn publish_at(
         &mut self,
-        id: TaskId,
-        staged: &Staged,
-        digest: Digest,
-        facts: Facts,
-        inputs: Vec<Digest>,
-    ) -> Result<(), String> {
-        let Site {
-            plan, graph, disk, ..
-        } = &self.shared.site;
-        let task = graph.task(id);
+        place: usize,
+        group: &mut Group,
+        ready: &Result<(), String>,
+        scheduler: &mut Scheduler,
+        teller: &mut Teller,
+    ) {
+        let members = group.take(place);
+        let graph = self.shared.site.graph.clone();
+        for (id, ..) in &members {
+            for before in graph.before(*id) {
+                if let Some(place) = group.places.get(&before).copied() {
+                    self.publish_at(place, group, ready, scheduler, teller);
+                }
+            }
+        }
+        let lost = |runner: &Self, id: TaskId| {
+            let lost = graph.before(id).find(|b| runner.broken.contains(b));
+            lost.map(|lost| format!("{} could not be published", graph.task(lost).name))
+        };
+        let folder = members.first().and_then(|(_, product, _)| {
+            let Staged { to, apart, .. } = &product.staged;
+            to.parent().filter(|_| *apart)
+        });
+        let sound = ready.is_ok() && members.iter().all(|(id, ..)| lost(self, *id).is_none());
+        let moved = match folder {
+            Some(dir) if sound => self.shared.publisher.publish_folder(dir, members.len()),
+            Some(dir) => self.shared.publisher.publish_folder(dir, 0),
+            None => Ok(false),
+        };
+        let moved = moved.map_err(|e| format!("cannot make a folder: {e}"));
+        for (id, product, took) in members {
+            let done = match (ready, lost(self, id), &moved) {
+                (Err(cause), ..) | (_, _, Err(cause)) => Err(cause.clone()),
+                (_, Some(cause), _) => Err(cause),
+                (Ok(()), None, Ok(true)) => Ok(Some(product.staged.stat)),
+                (Ok(()), None, Ok(false)) => self.give_name(id, &product.staged),
+            };
+            let output = graph.task(id).outputs[0];
+            match done {
+                Ok(stat) => {
+                    self.note(id, stat, product);
+                    self.finished(id, true, String::new(), took, teller);
+                }
+                Err(cause) => {
+                    self.shared.publisher.discard(&product.staged);
+                    self.task_failed(id, cause.into(), scheduler, teller);
+                }
+            }
+            if !self.shared.is_shared(output) {
+                let made = self.shared.made.lock();
+                made.unwrap_or_else(PoisonError::into_inner).remove(&output);
+            }
+        }
+    }
+
+    fn give_name(&self, id: TaskId, staged: &Staged) -> Result<Option<Stat>, String> {
+        let Site { graph, disk, .. } = &self.shared.site;
         let archive = self.shared.judged[&id]
             .archive
-            .then_some(task.name.as_str());
+            .then_some(graph.task(id).name.as_str());
         let text = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::AlreadyExists => format!(
                 "{} appeared while it was being made; a key is never overwritten: look where it came from, then run again",
@@ -131,13 +216,26 @@ impl Runner {
             .publisher
             .publish(staged, archive)
             .map_err(text)?;
-        let stat = disk.stat(&staged.to).map_err(text)?;
+        disk.stat(&staged.to).map_err(text)
+    }
+
+    /// Notes a published file in the log.
+    fn note(&mut self, id: TaskId, stat: Option<Stat>, product: Product) {
+        let Site { plan, graph, .. } = &self.shared.site;
+        let task = graph.task(id);
         let recipe = Recipe::of(plan, task);
+        let Product {
+            digest,
+            facts,
+            inputs,
+            ..
+        } = product;
         if let Some(stat) = stat {
+            let identity = stat.identity;
             self.log.put_file(
                 &task.name,
                 FileRecord {
-                    identity: stat.identity,
+                    identity,
                     digest,
                     facts,
                 },
@@ -151,7 +249,6 @@ impl Runner {
             started: 0,
         };
         self.log.put_task(&task.name, record);
-        Ok(())
     }
 
     pub(super) fn finish(&mut self, teller: &mut Teller) {

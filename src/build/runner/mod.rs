@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     Request, Site, Teller,
-    crew::{Crew, Done, Failure, Message, News, Product, Shared},
+    crew::{Crew, Done, Failure, Message, News, Shared},
     fleet::Fleet,
     freshness::{Judged, Judgement},
     lane,
@@ -25,6 +25,8 @@ use super::{
     scheduler::{Lane, Scheduler},
     steps,
 };
+use group::Waiting;
+
 use crate::{
     action::{
         Trust,
@@ -71,6 +73,9 @@ pub fn rehearse(
     }
 }
 
+/// Files that a worker is given ahead, so that it waits for nobody between them.
+const AHEAD: usize = 16;
+
 /// One run.
 pub struct Runner {
     shared: Arc<Shared>,
@@ -80,7 +85,11 @@ pub struct Runner {
     order: Vec<TaskId>,
     log: Log,
     seen: Vec<(String, FileRecord)>,
-    waiting: Vec<(TaskId, Product, Duration)>,
+    waiting: Vec<Waiting>,
+    /// What is being made durable.
+    syncing: Vec<Waiting>,
+    /// Groups begun so far.
+    group: u64,
     waiting_since: Option<Instant>,
     broken: HashSet<TaskId>,
     summary: Summary,
@@ -96,12 +105,11 @@ impl Runner {
         request: &Request,
         log: Log,
         lock: Lock,
+        publisher: Publisher,
         judgement: Judgement,
         order: Vec<TaskId>,
-    ) -> Result<Self, std::io::Error> {
+    ) -> Self {
         let undone = super::undone(site, &judgement, &order);
-        let state = site.plan.state_dir();
-        let publisher = Publisher::open(site.disk.clone(), &state, site.clock.now())?;
         let Judgement { tasks, seen, .. } = judgement;
         // A CA brought along that a task makes anew in this run is loaded when it is there.
         let stale = |id: &TaskId| tasks.get(id).is_some_and(|j| j.verdict == Verdict::Stale);
@@ -140,7 +148,7 @@ impl Runner {
             allowed: request.allowed,
             cluster_jobs: request.cluster_jobs,
         };
-        Ok(Self {
+        Self {
             shared: Arc::new(shared),
             keep_going: request.keep_going,
             jobs: request.jobs,
@@ -149,17 +157,20 @@ impl Runner {
             log,
             seen,
             waiting: Vec::new(),
+            syncing: Vec::new(),
+            group: 0,
             waiting_since: None,
             broken: HashSet::new(),
             summary: Summary::default(),
             changed: false,
             changed_clusters: BTreeSet::new(),
             undone,
-        })
+        }
     }
 
-    /// Runs to the end, or to an interrupt.
-    pub fn run(mut self, teller: &mut Teller) -> Summary {
+    /// Runs to the end, or to an interrupt. Where all went well, `after` is done with the log before the work
+    /// directory is free.
+    pub fn run(mut self, teller: &mut Teller, after: Box<dyn FnOnce(&Log) + '_>) -> Summary {
         let verdicts = |wanted: &[Verdict]| {
             self.shared
                 .judged
@@ -218,6 +229,9 @@ impl Runner {
             (None, 0, 1..) => 5,
             (None, 0, 0) => 0,
         };
+        if self.summary.exit_code == 0 {
+            after(&self.log);
+        }
         self.shared.lock.release();
         self.summary
     }
@@ -240,7 +254,7 @@ impl Runner {
             if matches!(judged.verdict, Verdict::Current | Verdict::Adopted)
                 && let Some(record) = judged.record.clone()
             {
-                self.log.put_task(self.name(id).to_owned().as_str(), record);
+                self.log.put_task(&shared.site.graph.task(id).name, *record);
             }
             if judged.narrow && matches!(judged.verdict, Verdict::Current | Verdict::Adopted) {
                 self.narrow(id, teller);
@@ -307,8 +321,7 @@ impl Runner {
             &graph,
             stale,
             |id| lane(&graph, id),
-            self.jobs,
-            self.cluster_jobs,
+            [self.jobs * AHEAD, self.jobs, self.cluster_jobs],
         );
         // What no tool or context can reach fails before anything runs; its files are built all the same.
         for (id, cause) in steps::preflight(&self.shared.site, stale) {
@@ -316,7 +329,7 @@ impl Runner {
             self.tell_failure(id, cause.into(), blocked, teller);
         }
         let (results, inbox) = mpsc::channel();
-        let mut crew = Crew::new(self.shared.clone(), results);
+        let mut crew = Crew::new(self.shared.clone(), results, self.jobs, self.cluster_jobs);
         let interrupt = self.shared.site.interrupt.clone();
         loop {
             if interrupt.is_set() {
@@ -330,20 +343,32 @@ impl Runner {
             if scheduler.is_over() || (interrupt.is_set() && !crew.has_children()) {
                 break;
             }
-            if let Some(Message { task, news }) = self.receive(&inbox) {
-                match news {
+            match self.receive(&inbox) {
+                Some(Message::Task { task, at, news }) => match news {
+                    News::Begins => {
+                        let entry = graph.task(task);
+                        let doing = doing(entry.action, &entry.name);
+                        let task = entry.name.clone();
+                        teller.tell_of(at, Event::TaskStarted { task, doing });
+                    }
                     News::Waits(on) => {
                         let task = self.name(task).to_owned();
-                        teller.tell(Event::TaskWaits { task, on });
+                        teller.tell_of(at, Event::TaskWaits { task, on });
                     }
                     News::Ended { took, result } => {
                         crew.ended(task);
-                        self.receive_one(task, took, result, &mut scheduler, teller);
+                        self.receive_one(task, at, took, *result, &mut scheduler, teller);
                     }
+                },
+                // One that was named in the meantime, for a child to find, was synced for that.
+                Some(Message::Synced(group, synced)) if group == self.group => {
+                    self.name_group(synced, &mut scheduler, teller);
                 }
+                Some(Message::Synced(..)) | None => {}
             }
             if self.is_group() {
-                self.publish(&mut scheduler, teller);
+                let paths = self.begin_group();
+                crew.sync(self.group, paths);
             }
         }
         self.publish(&mut scheduler, teller);
@@ -396,6 +421,7 @@ impl Runner {
     fn receive_one(
         &mut self,
         id: TaskId,
+        at: Instant,
         took: Duration,
         result: Result<Done, Failure>,
         scheduler: &mut Scheduler,
@@ -404,9 +430,8 @@ impl Runner {
         match result {
             Err(failure) => self.task_failed(id, failure, scheduler, teller),
             Ok(Done::File(product)) => {
-                teller.tell(Event::TaskMade {
-                    task: self.name(id).to_owned(),
-                });
+                let task = self.name(id).to_owned();
+                teller.tell_of(at, Event::TaskMade { task });
                 self.waiting.push((id, product, took));
                 self.waiting_since.get_or_insert_with(Instant::now);
                 scheduler.done(id);
@@ -480,11 +505,6 @@ impl Runner {
                 .written_at()
                 .map_err(|e| format!("cannot look at the build log: {e}"))?;
         }
-        let doing = doing(task.action, &task.name);
-        teller.tell(Event::TaskStarted {
-            task: task.name.clone(),
-            doing,
-        });
         crew.give(id, lane(&graph, id), began_at, child);
         Ok(())
     }
@@ -525,7 +545,7 @@ impl Runner {
         match (self.keep_going, lane(&self.shared.site.graph, id)) {
             (true, _) => {}
             (false, Lane::Cluster) => scheduler.stop_clusters(),
-            (false, Lane::Local) => scheduler.stop(),
+            (false, Lane::File | Lane::Local) => scheduler.stop(),
         }
     }
 

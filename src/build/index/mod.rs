@@ -1,0 +1,412 @@
+//! What a run that found nothing to do had rested on: each question it put to the machine, with the
+//! answer. The next run puts the same questions; where every answer is the same, so is the result, and
+//! neither plan, graph nor log is read. Where the plan alone was edited, and in some clusters alone, only
+//! those are walked ([`slice`]). It knows nothing of why a question was put.
+//!
+//! The index says only what the walk of `freshness` said. It holds for one version and file of meshplan, one
+//! question (plan, `-C`, NAME=VALUE), one state of the build log and of all that was asked (the plan's and
+//! its includes' bytes, listings, variables set or not, files), and until the first certificate
+//! comes near its end. It is a cache: a lost, torn or foreign one costs a walk.
+
+mod edit;
+mod file;
+mod flat;
+mod guess;
+mod slice;
+mod witness;
+
+use std::{
+    io,
+    num::NonZero,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use indexmap::IndexSet;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Judgement, STATE_DIR, Site,
+    log::{self, Places},
+    undone,
+};
+use crate::{
+    action::pki::{Digest, digest},
+    graph::TaskId,
+    host::{Folder, Identity, Look, RealDisk, executable, lock::Lock},
+    plan::{self, MAX_BYTES, Surroundings, normalize},
+    report::{
+        OWNERS,
+        event::{Event, Verdict},
+    },
+};
+pub(super) use edit::renew;
+pub use edit::{Edited, Rest, Slice, Whole};
+use file::{Index, Section};
+use flat::Records;
+use slice::Nodes;
+pub use witness::Witness;
+use witness::{Asked, Found};
+
+/// Records that a thread takes at a time.
+const BLOCK: usize = 512;
+
+/// What was asked of meshplan, apart from what the machine answers: a digest of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Question(Digest);
+
+impl Question {
+    /// Of a run of all targets of a plan.
+    pub fn new(request: &plan::Request) -> Self {
+        let absolute = |path: &Utf8Path| normalize(&request.cwd.join(path));
+        let words = (
+            absolute(request.file),
+            request.work_dir.map(absolute),
+            request.assignments,
+        );
+        // Strings and lists only: what serde_json can always write.
+        Self(digest(&serde_json::to_vec(&words).unwrap_or_default()))
+    }
+}
+
+/// Which meshplan made an index: another may judge otherwise, also where its version is the same.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Maker {
+    version: String,
+    /// Size, mtime and inode: a second name for the file changes its ctime, not what it does.
+    executable: (u64, i64, u64),
+}
+
+/// An [`Identity`], as JSON has it.
+type Stamp = (u64, i64, i64, u64, u32);
+
+fn stamp(i: Identity) -> Stamp {
+    (i.size, i.mtime, i.ctime, i.inode, i.mode)
+}
+
+impl Maker {
+    fn this() -> Option<Self> {
+        let file = executable()?;
+        Some(Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            executable: (file.size, file.mtime, file.inode),
+        })
+    }
+}
+
+/// Which tasks are left undone. People are told their number alone, so this is read for whoever asks.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Left {
+    /// Tasks, with the reason.
+    tasks: Vec<(String, String)>,
+    /// The same by owner: cluster, steps, why, how.
+    groups: Vec<(String, Vec<String>, String, String)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    maker: Maker,
+    question: Question,
+    work_dir: Utf8PathBuf,
+    asked: Vec<Asked>,
+    /// Seconds since 1970.
+    until: i64,
+    log: Stamp,
+    current: usize,
+    undone: usize,
+    /// Clusters and tasks that undone steps belong to.
+    owners: usize,
+}
+
+/// A run with nothing to do, known without a walk.
+#[derive(Debug)]
+pub struct Known {
+    /// The work directory is this run's until it has told.
+    pub lock: Lock,
+    /// Absolute folder of the built files.
+    pub work_dir: Utf8PathBuf,
+    /// Tasks that are current.
+    pub current: usize,
+    /// Tasks that are left undone.
+    pub undone: usize,
+    /// What a walk would tell of them between the start and the end, where details were asked for.
+    pub events: Vec<Event>,
+}
+
+/// What a run needs to be remembered.
+pub struct Memory<'a> {
+    /// What was asked.
+    pub question: Question,
+    /// Saw the plan being read.
+    pub witness: Witness<'a, RealDisk>,
+    /// Where the plan was cut.
+    pub slice: Option<Slice>,
+}
+
+/// Whether a walk found nothing to do, to note or to tell.
+fn is_settled(judgement: &Judgement) -> bool {
+    let quiet = judgement.notices.is_empty() && judgement.seen.is_empty();
+    quiet
+        && judgement.tasks.values().all(|judged| {
+            let settled = matches!(judged.verdict, Verdict::Current | Verdict::Undone);
+            settled && judged.record.is_none() && !judged.narrow
+        })
+}
+
+fn log_stamp(state: &Utf8Path, disk: &dyn Look) -> Option<Stamp> {
+    let stat = disk.stat(&state.join("log")).ok()??;
+    Some(stamp(stat.identity))
+}
+
+/// Writes the index of a walk that found nothing to do. One that cannot be written is not missed.
+pub(super) fn remember(
+    site: &Site,
+    question: Question,
+    witness: Witness<RealDisk>,
+    judgement: &Judgement,
+    order: &[TaskId],
+) {
+    let notes = witness.into_notes();
+    let (plan, state) = (&site.plan, site.plan.state_dir());
+    let (Some(maker), Some(log), true) = (
+        Maker::this(),
+        log_stamp(&state, &*site.disk),
+        is_settled(judgement) && !notes.unsure,
+    ) else {
+        return;
+    };
+    let left = left(site, judgement, order);
+    let cut = cut(site);
+    // Thousands of clusters ask for the same few variables.
+    let asked: IndexSet<Asked> = notes.asked.into_iter().collect();
+    let head = Head {
+        maker,
+        question,
+        work_dir: plan.work_dir.clone(),
+        asked: asked.into_iter().collect(),
+        until: judgement.until,
+        log,
+        current: judgement.tasks.len() - left.tasks.len(),
+        undone: left.tasks.len(),
+        owners: left.groups.len(),
+    };
+    let found = flat::write(&relative(notes.found, &plan.work_dir));
+    let sections = || {
+        let mut sections = vec![
+            (Section::Head, serde_json::to_vec(&head).ok()?),
+            (Section::Found, found?),
+            (Section::Left, serde_json::to_vec(&left).ok()?),
+        ];
+        if let Some((text, nodes, places)) = cut {
+            sections.push((Section::Text, text));
+            sections.push((Section::Nodes, serde_json::to_vec(&nodes).ok()?));
+            sections.push((Section::Places, flat::places(places)?));
+        }
+        Some(sections)
+    };
+    if let Some(sections) = sections() {
+        Index::write(&*site.disk, &state, &sections);
+    }
+}
+
+/// What a later run needs to cut the plan: its text, its nodes, and where the log's records stand.
+fn cut(site: &Site) -> Option<(Vec<u8>, Nodes, Places)> {
+    let text = site.plan.sources.text(0);
+    let nodes = Nodes::of(text, &site.plan, &site.graph)?;
+    let log = site.disk.read(&site.plan.state_dir().join("log")).ok()?;
+    Some((text.as_bytes().to_vec(), nodes, log::places(&log)))
+}
+
+fn left(site: &Site, judgement: &Judgement, order: &[TaskId]) -> Left {
+    let mut order = order.to_vec();
+    order.sort_unstable();
+    let tasks = order.iter().filter_map(|id| {
+        let judged = judgement.tasks.get(id)?;
+        let why = judged.why.first()?;
+        (judged.verdict == Verdict::Undone)
+            .then(|| (site.graph.task(*id).name.clone(), why.text.clone()))
+    });
+    let groups = undone(site, judgement, &order).into_iter();
+    let groups = groups.filter_map(|event| match event {
+        Event::Undone {
+            cluster,
+            steps,
+            why,
+            how,
+        } => Some((cluster, steps, why, how)),
+        _ => None,
+    });
+    Left {
+        tasks: tasks.collect(),
+        groups: groups.collect(),
+    }
+}
+
+impl Left {
+    fn events(self, current: usize) -> Vec<Event> {
+        let verdicts = self.tasks.into_iter();
+        let verdicts = verdicts.map(|(task, why)| Event::undone_verdict(task, why));
+        let groups = self.groups.into_iter();
+        let groups = groups.map(|(cluster, steps, why, how)| Event::Undone {
+            cluster,
+            steps,
+            why,
+            how,
+        });
+        let planned = Event::Planned { stale: 0, current };
+        verdicts.chain([planned]).chain(groups).collect()
+    }
+}
+
+/// A path from the work directory, where it is below it.
+fn below(work_dir: &Utf8Path, path: Utf8PathBuf) -> Utf8PathBuf {
+    match path.strip_prefix(work_dir) {
+        Ok(below) if below != "" => below.to_owned(),
+        _ => path,
+    }
+}
+
+/// Paths from the work directory, each with its answer once.
+fn relative(found: Vec<(Utf8PathBuf, Found)>, work_dir: &Utf8Path) -> Vec<(Utf8PathBuf, Found)> {
+    let found = found.into_iter();
+    let mut found: Vec<_> = found
+        .map(|(path, found)| (below(work_dir, path), found))
+        .collect();
+    // Sorted by path, so that what shares a folder is asked of one after the other.
+    found.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+    found.dedup();
+    found
+}
+
+/// What is known of a run before anything is read.
+pub enum Recalled {
+    /// It has nothing to do.
+    Idle(Known),
+    /// The plan was edited in some clusters, and nothing else changed.
+    Edited(Box<Edited>),
+    /// Nothing.
+    Unknown,
+}
+
+/// True where nothing was built yet, as far as a glance at the plan tells.
+pub fn is_new(request: &plan::Request, machine: &RealDisk) -> bool {
+    let work_dir = work_dir(request, machine);
+    work_dir.is_some_and(|dir| matches!(machine.stat(&dir.join(STATE_DIR)), Ok(None)))
+}
+
+fn work_dir(request: &plan::Request, machine: &RealDisk) -> Option<Utf8PathBuf> {
+    match request.work_dir {
+        Some(dir) => Some(normalize(&request.cwd.join(dir))),
+        None => guess::work_dir(request, machine),
+    }
+}
+
+/// What is known of a run of all targets. `now` is in seconds since 1970; with `details`, undone tasks are
+/// named. The work directory is locked, but where nothing is known.
+pub fn recall(request: &plan::Request, machine: &RealDisk, now: i64, details: bool) -> Recalled {
+    look_up(request, machine, now, details).unwrap_or(Recalled::Unknown)
+}
+
+fn look_up(
+    request: &plan::Request,
+    machine: &RealDisk,
+    now: i64,
+    details: bool,
+) -> Option<Recalled> {
+    let work_dir = work_dir(request, machine)?;
+    let state = work_dir.join(STATE_DIR);
+    // Nothing is made where there is no index.
+    Index::open(&state)?;
+    // Whoever holds the lock is told of by the walk.
+    let lock = Lock::take(&state.join("lock"), "meshplan run").ok()?;
+    let index = Index::open(&state)?;
+    let head: Head = index.json(Section::Head)?;
+    let path = normalize(&request.cwd.join(request.file));
+    let settled = head.question == Question::new(request)
+        && Maker::this().is_some_and(|this| this == head.maker)
+        && head.work_dir == work_dir
+        && now < head.until
+        && Look::list(machine, &state.join("stage")).is_ok_and(|left| left.is_empty())
+        && log_stamp(&state, machine) == Some(head.log)
+        && machine.len(&path).is_ok_and(|length| length <= MAX_BYTES);
+    if !settled {
+        return None;
+    }
+    let (of_plan, rest): (Vec<_>, Vec<_>) = head.asked.iter().partition(|asked| asked.is_of(&path));
+    if !rest.iter().all(|asked| asked.still(machine)) {
+        return None;
+    }
+    let cut = match of_plan.iter().all(|asked| asked.still(machine)) {
+        true => None,
+        false => {
+            let text = String::from_utf8(Look::read(machine, &path).ok()?).ok()?;
+            let old = String::from_utf8(index.read(Section::Text)?).ok()?;
+            let nodes: Nodes = index.json(Section::Nodes)?;
+            // What is undone elsewhere is told by its number alone.
+            if head.undone > 0 && (details || head.owners <= OWNERS) {
+                return None;
+            }
+            Some((nodes.cut(&old, &text)?, text))
+        }
+    };
+    let found = index.read(Section::Found)?;
+    if !unchanged(&work_dir, Records(&found)).ok()? {
+        return None;
+    }
+    if let Some((cut, text)) = cut {
+        return Some(Recalled::Edited(Box::new(Edited {
+            lock,
+            head,
+            index,
+            found,
+            cut,
+            text,
+            path,
+        })));
+    }
+    let left: Left = match details {
+        true => index.json(Section::Left)?,
+        false => Left::default(),
+    };
+    Some(Recalled::Idle(Known {
+        lock,
+        work_dir,
+        current: head.current,
+        undone: head.undone,
+        events: left.events(head.current),
+    }))
+}
+
+/// Whether every path is what it was seen to be.
+fn unchanged(work_dir: &Utf8Path, found: Records) -> io::Result<bool> {
+    let folder = Folder::open(work_dir)?;
+    let (todo, changed) = (Mutex::new(found), AtomicBool::new(false));
+    let work = || {
+        while !changed.load(Ordering::Relaxed) {
+            let block = todo
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .block(BLOCK);
+            let Some(block) = block else { break };
+            let mut records = Records(block);
+            let same = records
+                .by_ref()
+                .all(|(path, found)| found.still(&folder, path));
+            if !same || !records.0.is_empty() {
+                changed.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    // A thread costs about as much as 50 looks.
+    let blocks = todo.lock().unwrap_or_else(PoisonError::into_inner).0.len() / (BLOCK * 64);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        (0..blocks.min(threads - 1)).for_each(|_| drop(scope.spawn(work)));
+        work();
+    });
+    Ok(!changed.into_inner())
+}

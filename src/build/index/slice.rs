@@ -1,0 +1,262 @@
+//! A plan that was edited in some of its clusters, cut down to those: the nodes that are not clusters', the
+//! edited clusters, and for what clusters mean to each other, two that stand for the rest. It knows a
+//! plan's text and what may be left out of it, and runs nothing.
+//!
+//! The cut plan says of the edited clusters what the whole one says, as long as no cluster step, remote,
+//! workload or user's task ties clusters to each other, names stay, and the rest of the mesh stays on as
+//! many networks. Where that is not so, or anything about the cut plan is wrong, the whole one is read.
+
+use std::{io, ops::Range};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use indexmap::IndexSet;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    action::manifest,
+    graph::{Graph, Task},
+    host::{Kind, Look, Stat},
+    plan::{Surroundings, model::Plan, top_level},
+};
+
+/// The nodes of a plan's text, and what of its clusters matters to others.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Nodes {
+    /// First and last byte of each top-level node.
+    places: Vec<(u32, u32)>,
+    /// Of each node: the network of the cluster that it is, as a number; `None` for any other node.
+    networks: Vec<Option<u32>>,
+}
+
+/// A plan's text cut down, before an edit and after.
+#[derive(Debug, PartialEq)]
+pub(super) struct Cut {
+    pub(super) old: String,
+    pub(super) new: String,
+    /// Nodes of the whole new text; the networks of edited clusters are still to be learnt.
+    pub(super) nodes: Nodes,
+    /// Which of them were edited.
+    pub(super) edited: Vec<usize>,
+}
+
+/// The word that begins a node.
+fn word(text: &str) -> &str {
+    text.split(|c: char| c.is_whitespace() || c == '{')
+        .next()
+        .unwrap_or_default()
+}
+
+const CLUSTER: &str = "cluster";
+
+impl Nodes {
+    /// Of a plan that can be cut at all.
+    pub(super) fn of(text: &str, plan: &Plan, graph: &Graph) -> Option<Self> {
+        if !is_loose(plan, graph) {
+            return None;
+        }
+        let mut names: IndexSet<Option<&str>> = IndexSet::new();
+        let mut clusters = plan.clusters.iter();
+        let (mut places, mut networks) = (Vec::new(), Vec::new());
+        for Range { start, end } in top_level(text)? {
+            places.push((u32::try_from(start).ok()?, u32::try_from(end).ok()?));
+            networks.push(match word(&text[start..end]) {
+                "include" => return None,
+                CLUSTER => {
+                    let network = clusters.next()?.network.as_deref();
+                    Some(names.insert_full(network).0 as u32)
+                }
+                _ => None,
+            });
+        }
+        clusters
+            .next()
+            .is_none()
+            .then_some(Self { places, networks })
+    }
+
+    fn text<'a>(&self, text: &'a str, node: usize) -> Option<&'a str> {
+        let (start, end) = self.places[node];
+        text.get(start as usize..end as usize)
+    }
+
+    /// Cuts the plan down to what an edit of `old` to `new` touched. `None` where other nodes than clusters
+    /// were touched, or nodes came or went.
+    pub(super) fn cut(&self, old: &str, new: &str) -> Option<Cut> {
+        let same = |a: &mut dyn Iterator<Item = (u8, u8)>| a.take_while(|(x, y)| x == y).count();
+        let head = same(&mut old.bytes().zip(new.bytes()));
+        let most = old.len().min(new.len()) - head;
+        let tail = same(&mut old.bytes().rev().zip(new.bytes().rev()).take(most));
+        // From the node before the edit to the one after it: these two are the same in both, so that what is
+        // between them reads as in the whole.
+        let before = self
+            .places
+            .partition_point(|(_, end)| (*end as usize) < head);
+        let after = self
+            .places
+            .partition_point(|(start, _)| (*start as usize) <= old.len() - tail);
+        let range = before.saturating_sub(1)..(after + 1).min(self.places.len());
+        let from = match range.start {
+            0 => 0,
+            first => self.places[first].0 as usize,
+        };
+        let shift = new.len() as i64 - old.len() as i64;
+        let to = match range.end == self.places.len() {
+            true => new.len(),
+            false => usize::try_from(i64::from(self.places[range.end - 1].1) + shift).ok()?,
+        };
+        let read = top_level(new.get(from..to)?)?;
+        if read.len() != range.len()
+            || (range.end < self.places.len() && read.last()?.end != to - from)
+        {
+            return None;
+        }
+        let moved = |place: u32| u32::try_from(i64::from(place) + shift).ok();
+        let mut nodes = Self {
+            places: self.places[..range.start].to_vec(),
+            networks: self.networks.clone(),
+        };
+        for Range { start, end } in read {
+            nodes.places.push((
+                u32::try_from(start + from).ok()?,
+                u32::try_from(end + from).ok()?,
+            ));
+        }
+        for (start, end) in &self.places[range.end..] {
+            nodes.places.push((moved(*start)?, moved(*end)?));
+        }
+        let edited: Vec<_> = range
+            .filter(|node| self.text(old, *node) != nodes.text(new, *node))
+            .collect();
+        for &node in &edited {
+            let cluster = nodes
+                .text(new, node)
+                .is_some_and(|text| word(text) == CLUSTER);
+            if !cluster || self.networks[node].is_none() {
+                return None;
+            }
+        }
+        let kept = self.kept(&edited);
+        let join = |nodes: &Self, text: &str| {
+            let texts: Option<Vec<_>> = kept.iter().map(|node| nodes.text(text, *node)).collect();
+            Some(texts?.join("\n"))
+        };
+        Some(Cut {
+            old: join(self, old)?,
+            new: join(&nodes, new)?,
+            nodes,
+            edited,
+        })
+    }
+
+    /// What a cut keeps, in order: all but clusters, the edited ones, and of the others one, with one on
+    /// another network where there is one, since a mesh of several networks is another mesh.
+    fn kept(&self, edited: &[usize]) -> Vec<usize> {
+        let is_edited = |node: &usize| edited.binary_search(node).is_ok();
+        let rest =
+            (0..self.networks.len()).filter(|n| self.networks[*n].is_some() && !is_edited(n));
+        let one = rest.clone().next();
+        let other = rest
+            .clone()
+            .find(|n| Some(self.networks[*n]) != one.map(|o| self.networks[o]));
+        (0..self.networks.len())
+            .filter(|n| {
+                self.networks[*n].is_none() || is_edited(n) || one == Some(*n) || other == Some(*n)
+            })
+            .collect()
+    }
+
+    /// Learns the networks of edited clusters from the cut plan. A network that nobody was on is a new number.
+    pub(super) fn learn(&mut self, edited: &[usize], old: &Plan, new: &Plan) {
+        let kept = self.kept(edited);
+        let clusters = kept.into_iter().filter(|n| self.networks[*n].is_some());
+        let next = self.networks.iter().flatten().max().map_or(0, |n| n + 1);
+        let mut fresh = IndexSet::new();
+        for (node, (old, new)) in clusters
+            .zip(old.clusters.iter().zip(&new.clusters))
+            .collect::<Vec<_>>()
+        {
+            if old.network != new.network {
+                // It may be one that others are on: two numbers for it only make a later cut keep one cluster more.
+                let (place, _) = fresh.insert_full(new.network.clone());
+                self.networks[node] = Some(next + place as u32);
+            }
+        }
+    }
+}
+
+/// True where clusters have nothing to do with each other but their mesh's networks.
+fn is_loose(plan: &Plan, graph: &Graph) -> bool {
+    let alone = |c: &crate::plan::model::Cluster| c.context.is_none() && c.remote_of.is_none();
+    plan.workloads.is_empty()
+        && plan.tasks.is_empty()
+        && plan.clusters.iter().all(alone)
+        && !manifest::names_others(plan.mesh.istio_version)
+        && graph
+            .tasks
+            .iter()
+            .all(|t| t.action.is_built_in_file() || t.undone.is_some())
+}
+
+/// Whether the cut plan can stand for the whole one.
+pub(super) fn fits(old: (&Plan, &Graph), new: (&Plan, &Graph)) -> bool {
+    let (tasks, others) = (&old.1.tasks, &new.1.tasks);
+    // The same tasks, of which the same are undone for the same reasons.
+    let same = tasks.len() == others.len()
+        && tasks.iter().zip(others).all(|(a, b)| {
+            let why = |t: &Task| t.undone.as_ref().map(|u| (u.why.clone(), u.how.clone()));
+            a.name == b.name && why(a) == why(b)
+        });
+    same && is_loose(old.0, old.1)
+        && is_loose(new.0, new.1)
+        && old.0.mesh.several_networks == new.0.mesh.several_networks
+        && old.0.work_dir == new.0.work_dir
+}
+
+/// The machine, with another text in the plan's place.
+pub struct Retold<'a, T> {
+    pub(super) machine: &'a T,
+    pub(super) path: Utf8PathBuf,
+    pub(super) text: String,
+}
+
+impl<T: Surroundings> Surroundings for Retold<'_, T> {
+    fn var(&self, name: &str) -> Option<String> {
+        self.machine.var(name)
+    }
+
+    fn read(&self, path: &Utf8Path) -> io::Result<Vec<u8>> {
+        match path == self.path {
+            true => Ok(self.text.clone().into_bytes()),
+            false => self.machine.read(path),
+        }
+    }
+
+    fn len(&self, path: &Utf8Path) -> io::Result<u64> {
+        match path == self.path {
+            true => Ok(self.text.len() as u64),
+            false => self.machine.len(path),
+        }
+    }
+
+    fn list(&self, dir: &Utf8Path) -> io::Result<Vec<String>> {
+        self.machine.list(dir)
+    }
+}
+
+impl<T: Look> Look for Retold<'_, T> {
+    fn stat(&self, path: &Utf8Path) -> io::Result<Option<Stat>> {
+        self.machine.stat(path)
+    }
+
+    fn kind(&self, path: &Utf8Path) -> io::Result<Option<Kind>> {
+        self.machine.kind(path)
+    }
+
+    fn read(&self, path: &Utf8Path) -> io::Result<Vec<u8>> {
+        self.machine.read(path)
+    }
+
+    fn list(&self, dir: &Utf8Path) -> io::Result<Vec<String>> {
+        self.machine.list(dir)
+    }
+}
