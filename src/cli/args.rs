@@ -211,6 +211,10 @@ pub struct RunArgs {
     /// Cluster steps at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub cluster_jobs: u16,
+    /// Write a page for a browser: what the time went into, and what waited for what (default:
+    /// .meshplan/timings.html in the work directory)
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with = "dry_run", value_hint = clap::ValueHint::FilePath)]
+    pub timings: Option<Utf8PathBuf>,
     /// How to tell what happens
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub format: Format,
@@ -226,7 +230,8 @@ impl RunArgs {
     /// Asks for nothing but that all be current.
     pub fn is_plain(&self) -> bool {
         let forced = self.always_make || !self.force.is_empty() || !self.allow.is_empty();
-        !(self.dry_run || self.explain || forced)
+        // A page of timings is one of a walk.
+        !(self.dry_run || self.explain || forced || self.timings.is_some())
     }
 }
 

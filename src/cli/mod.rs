@@ -9,6 +9,7 @@ mod init;
 mod kdl;
 mod make;
 mod starter;
+mod timings;
 
 use std::{
     io::{self, Write},
@@ -355,7 +356,11 @@ fn run(args: &args::RunArgs) -> Result<ExitCode, Failure> {
         jobs: args.jobs.map_or_else(cores, usize::from),
         cluster_jobs: args.cluster_jobs.into(),
     };
-    let reporter = reporter(&talk, verbosity, args.explain, args.dry_run);
+    let mut reporter = reporter(&talk, verbosity, args.explain, args.dry_run);
+    if let Some(asked) = &args.timings {
+        let file = timings::place(asked, &site, &request.cwd)?;
+        reporter = timings::reporter(reporter, &site, &request, &file);
+    }
     perform(&site, &request, memory, reporter, talk.json).map(ExitCode::from)
 }
 

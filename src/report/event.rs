@@ -66,6 +66,8 @@ pub enum Event {
     TaskMade {
         /// As in [`Event::Verdict`].
         task: String,
+        /// Microseconds that a worker took to make it.
+        micros: u64,
     },
     /// A cluster step waits for something that takes time.
     TaskWaits {
@@ -120,6 +122,11 @@ pub enum Event {
         why: String,
         /// How to have them done.
         how: String,
+    },
+    /// The page of `--timings` is written.
+    Timings {
+        /// Its path.
+        file: String,
     },
     /// What is wrong with the plan: warnings before a run, or errors instead of one.
     Problems {

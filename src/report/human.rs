@@ -138,6 +138,10 @@ impl Human {
                 self.note_undone(cluster, steps, why, how);
                 Lines::default()
             }
+            Event::Timings { file } => {
+                let text = format!("meshplan: timings are in {}\n", clean_line(file));
+                self.talk_if(self.is(Verbosity::Normal), text)
+            }
             Event::Problems { problems } => self.problems(problems),
             Event::Error { message, .. } => {
                 self.talk_if(true, format!("meshplan: {}\n", clean(message).trim_end()))

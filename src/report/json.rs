@@ -116,10 +116,11 @@ mod tests {
             Event::TaskMade { .. } => 11,
             Event::TaskWaits { .. } => 12,
             Event::Pods { .. } => 13,
-            Event::RunFinished(_) => 14,
+            Event::Timings { .. } => 14,
+            Event::RunFinished(_) => 15,
         };
         let places: Vec<_> = testing::one_of_each("").iter().map(place).collect();
-        assert_eq!(places, (0..15).collect::<Vec<_>>());
+        assert_eq!(places, (0..16).collect::<Vec<_>>());
     }
 
     #[test]

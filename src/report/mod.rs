@@ -10,6 +10,7 @@ mod summary;
 #[cfg(test)]
 mod testing;
 mod text;
+pub mod timings;
 
 use std::{
     io::{self, Write},

@@ -155,6 +155,7 @@ pub(super) fn one_of_each(tail: &str) -> Vec<Event> {
         },
         Event::TaskMade {
             task: text("cluster1/ca-cert.pem"),
+            micros: 2718,
         },
         Event::TaskWaits {
             task: text("cluster1-gateway"),
@@ -169,6 +170,9 @@ pub(super) fn one_of_each(tail: &str) -> Vec<Event> {
                 restarts: 0,
                 age: 42,
             }],
+        },
+        Event::Timings {
+            file: text("/srv/mesh/out/.meshplan/timings.html"),
         },
         Event::RunFinished(Summary {
             ran: 1,

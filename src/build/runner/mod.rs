@@ -431,7 +431,8 @@ impl Runner {
             Err(failure) => self.task_failed(id, failure, scheduler, teller),
             Ok(Done::File(product)) => {
                 let task = self.name(id).to_owned();
-                teller.tell_of(at, Event::TaskMade { task });
+                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                teller.tell_of(at, Event::TaskMade { task, micros });
                 self.waiting.push((id, product, took));
                 self.waiting_since.get_or_insert_with(Instant::now);
                 scheduler.done(id);
