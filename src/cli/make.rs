@@ -16,7 +16,7 @@ use super::{
     Talk,
     args::{Allow, Cli, Color, Format},
     exit::Failure,
-    listen, say,
+    listen, run, say,
 };
 use crate::{
     action::cluster::{Tools, root},
@@ -309,8 +309,8 @@ impl Workshop<'_> {
             Verbosity::Normal
         };
         let code = self.in_turn(|| {
-            let reporter = super::reporter(self.talk, verbosity, request.explain, request.dry_run);
-            super::perform(&site, &request, None, reporter, self.talk.json)
+            let reporter = run::reporter(self.talk, verbosity, request.explain, request.dry_run);
+            run::perform(&site, &request, None, reporter, self.talk.json)
         })?;
         Ok(if code == 0 { 0 } else { FAILED })
     }

@@ -8,6 +8,7 @@ mod import;
 mod init;
 mod kdl;
 mod make;
+mod run;
 mod starter;
 mod timings;
 
@@ -21,15 +22,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{CommandFactory, Parser};
 
 use crate::{
-    action::{
-        cluster::{Allowed, Tools},
-        pki,
-    },
+    action::{cluster::Tools, pki},
     build::{
-        self, Site,
+        Site,
         clean::{CleanRequest, Cleaned, clean},
         freshness,
-        index::{self, Memory, Question, Recalled, Whole, Witness},
         log::Log,
     },
     graph::{self, Graph, draw},
@@ -42,12 +39,9 @@ use crate::{
         model::Plan,
         problem::{Problems, Style},
     },
-    report::{
-        self, Verbosity,
-        event::{Event, Verdict},
-    },
+    report::event::{Event, Verdict},
 };
-use args::{Allow, AllowClean, Cli, Color, Command, Drawing, Format, PlanArgs};
+use args::{AllowClean, Cli, Color, Command, Drawing, Format, PlanArgs};
 use exit::Failure;
 
 /// Reads argv, does it, and says how it went.
@@ -69,7 +63,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Init(args) => init::init(&args),
-        Command::Run(args) => run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Check(args) => check(&args),
         Command::List(args) => list(&args),
         Command::Graph(args) => draw_graph(&args),
@@ -284,126 +278,6 @@ fn say(bytes: &[u8]) -> Result<ExitCode, Failure> {
 }
 
 // ---- commands
-
-fn run(args: &args::RunArgs) -> Result<ExitCode, Failure> {
-    let talk = Talk::new(args.plan.color, args.format == Format::Json);
-    let verbosity = match (args.quiet, args.verbose) {
-        (true, _) => Verbosity::Quiet,
-        (_, true) => Verbosity::Verbose,
-        _ => Verbosity::Normal,
-    };
-    let (words, cwd) = (words(&args.words), current_dir()?);
-    let question = (args.is_plain() && words.targets.is_empty())
-        .then(|| Question::new(&plan_request(&args.plan, &words.assignments, &cwd)));
-    let witness = Witness::new(&RealDisk);
-    let mut slice = None;
-    if question.is_some() {
-        let request = plan_request(&args.plan, &words.assignments, &cwd);
-        let now = SystemClock.now().unix_timestamp();
-        match index::recall(&request, &RealDisk, now, talk.json || args.verbose) {
-            Recalled::Idle(known) => {
-                let mut reporter = reporter(&talk, verbosity, false, false);
-                let summary = build::tell_known(known, &args.plan.plan, &mut *reporter);
-                return Ok(ExitCode::from(summary.exit_code));
-            }
-            Recalled::Edited(edited) => {
-                let [old, new] = edited.machines(&witness);
-                let read =
-                    |machine| read_from(machine, &args.plan, words.clone(), &cwd, &talk).ok();
-                if let (Some(old), Some(new)) = (read(&old), read(&new))
-                    && new.warnings.list.is_empty()
-                {
-                    let cut = edited.slice((&old.plan, &old.graph), (&new.plan, &new.graph));
-                    slice = cut.map(|slice| (slice, new));
-                }
-            }
-            Recalled::Unknown if index::is_new(&request, &RealDisk) => pki::warm_up(),
-            Recalled::Unknown => {}
-        }
-    }
-    let (slice, read) = match slice {
-        Some((slice, read)) => (Some(slice), read),
-        None => (None, read_from(&witness, &args.plan, words, &cwd, &talk)?),
-    };
-    if !args.quiet {
-        warn(&read, &talk);
-    }
-    // What was warned of is told each time.
-    let question = question.filter(|_| read.warnings.list.is_empty());
-    let memory = question.map(|question| Memory {
-        question,
-        witness,
-        slice,
-    });
-    let (site, cwd, targets) = site(read);
-    listen(&site.interrupt).map_err(|e| Failure::task(format!("cannot listen to signals: {e}")))?;
-    let request = build::Request {
-        targets,
-        cwd,
-        force: args.force.clone(),
-        always: args.always_make,
-        allow_rekey: args.allow.contains(&Allow::Rekey),
-        allow_root_reissue: args.allow.contains(&Allow::RootReissue),
-        allowed: Allowed {
-            take_over: args.allow.contains(&Allow::TakeOver),
-            other_root: args.allow.contains(&Allow::OtherRoot),
-            other_mesh: args.allow.contains(&Allow::OtherMesh),
-        },
-        other_cluster: args.allow.contains(&Allow::OtherCluster),
-        dry_run: args.dry_run,
-        explain: args.explain,
-        keep_going: args.keep_going,
-        jobs: args.jobs.map_or_else(cores, usize::from),
-        cluster_jobs: args.cluster_jobs.into(),
-    };
-    let mut reporter = reporter(&talk, verbosity, args.explain, args.dry_run);
-    if let Some(asked) = &args.timings {
-        let file = timings::place(asked, &site, &request.cwd)?;
-        reporter = timings::reporter(reporter, &site, &request, &file);
-    }
-    perform(&site, &request, memory, reporter, talk.json).map(ExitCode::from)
-}
-
-fn reporter(
-    talk: &Talk,
-    verbosity: Verbosity,
-    explain: bool,
-    dry_run: bool,
-) -> Box<dyn report::Reporter> {
-    let options = report::Options {
-        format: if talk.json {
-            report::Format::Json
-        } else {
-            report::Format::Human
-        },
-        color: talk.terminal.color,
-        verbosity,
-        explain,
-        dry_run,
-        terminal: talk.terminal.interactive,
-    };
-    report::reporter(options, Box::new(io::stdout()), Box::new(io::stderr()))
-}
-
-/// Runs, and tells it. Returns the exit code.
-fn perform(
-    site: &Site,
-    request: &build::Request,
-    memory: Option<Memory>,
-    mut reporter: Box<dyn report::Reporter>,
-    json: bool,
-) -> Result<u8, Failure> {
-    let rest = memory.as_ref().and_then(|m| Some(m.slice.as_ref()?.rest()));
-    let summary = match rest {
-        Some(rest) => {
-            let reporter = &mut *reporter;
-            build::run(site, request, memory, &mut Whole { reporter, rest })
-        }
-        None => build::run(site, request, memory, &mut *reporter),
-    };
-    drop(reporter);
-    Ok(summary.map_err(|e| Failure::run(&e, json))?.exit_code)
-}
 
 /// Passes SIGINT and SIGTERM on to the children; a second one ends everything at once.
 fn listen(interrupt: &Interrupt) -> io::Result<()> {
