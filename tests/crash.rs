@@ -20,7 +20,7 @@ use meshplan::{
         cluster::{Allowed, Tools},
         pki,
     },
-    build::{self, Request, RunError, Site},
+    build::{self, Request, RunError, Site, log::Log},
     graph,
     host::{
         Disk, Look, RealDisk, Stat, SystemClock,
@@ -168,6 +168,25 @@ fn run(world: &World, disk: Arc<dyn Disk + Send + Sync>, allow: bool) -> Result<
         cluster_jobs: 1,
     };
     build::run(&site, &request, None, &mut Silent)
+}
+
+#[test]
+fn a_log_that_could_not_be_written_is_not_settled() {
+    let world = World::new(TWO);
+    let path = Utf8PathBuf::try_from(world.path("log")).unwrap();
+    let mut failures = 0;
+    for at in 0..8 {
+        let Ok(mut log) = Log::open(Arc::new(Faulty::new(at, true)), path.clone()) else {
+            continue;
+        };
+        log.put_start("east");
+        let failed = log
+            .flush(&|_| Err(io::ErrorKind::StorageFull.into()))
+            .is_err();
+        failures += usize::from(failed);
+        assert_eq!(log.settled_length().is_none(), failed, "{at}");
+    }
+    assert!(failures > 0 && failures < 8);
 }
 
 /// Whatever happened, what can be seen is whole. Each certificate fits its key, but in the middle of

@@ -77,7 +77,7 @@ fn forge(world: &World, from: &str, to: &str) {
 #[test]
 fn whatever_a_run_rests_on_is_noticed_when_it_changes() {
     type Change = fn(&World);
-    let edit: [(&str, Change); 18] = [
+    let edit: [(&str, Change); 19] = [
         ("the plan's bytes", |w| {
             w.write("plan.kdl", format!("{PLAN}//"))
         }),
@@ -127,6 +127,9 @@ fn whatever_a_run_rests_on_is_noticed_when_it_changes() {
         }),
         ("what a killed run staged", |w| {
             w.write("out/.meshplan/stage/7", "x")
+        }),
+        ("nowhere to stage", |w| {
+            fs::remove_dir(w.path("out/.meshplan/stage")).unwrap();
         }),
         ("the index torn", |w| {
             let bytes = w.read(INDEX);
@@ -226,6 +229,59 @@ fn the_end_of_a_certificate_ends_it() {
         &format!("{:010}", SystemClock.now().unix_timestamp()),
     );
     assert!(walks(&world, &[]));
+}
+
+#[test]
+fn a_clock_that_was_set_back_ends_it() {
+    let world = settled(TWO);
+    let head = String::from_utf8_lossy(&world.read(INDEX)).into_owned();
+    let since = head.split("\"since\":").nth(1).unwrap();
+    let since = since.split(',').next().unwrap();
+    let later = SystemClock.now().unix_timestamp() + 3600;
+    forge(&world, since, &later.to_string());
+    assert!(walks(&world, &[]));
+}
+
+#[test]
+fn a_log_that_must_be_told_of_is_told_of_each_time() {
+    let world = settled(TWO);
+    world.sh("out/.meshplan", "printf 'x\\ny\\nz\\n' >> log");
+    for _ in 0..3 {
+        world.run(&[]).exits(0).says("3 records are lost");
+    }
+    // What a link leads to may change, and the link does not.
+    let world = settled(TWO);
+    world.sh("out/.meshplan", "mv log ../log; ln -s ../log log");
+    world.run(&[]).exits(0);
+    world.write("out/log", "");
+    world.run(&[]).exits(0).says("adopted");
+}
+
+#[test]
+fn a_plan_from_a_pipe_is_read_once() {
+    let world = World::new("");
+    let dir = world.path("out");
+    let plan = |days: &str| {
+        format!(
+            r#"mesh "mesh1" {{ work-dir "{}"; }}
+root-ca {{ key "ecdsa-p256"; }}
+cluster-ca {{ key "ecdsa-p256"; validity "{days}"; }}
+cluster "east" {{ }}"#,
+            dir.display()
+        )
+    };
+    let run = |days: &str| {
+        world.write("text", plan(days));
+        let meshplan = env!("CARGO_BIN_EXE_meshplan");
+        world.sh(
+            "",
+            &format!("cat text | {meshplan} run /dev/stdin 2> said; cat text | {meshplan} run /dev/stdin -C out 2>> said"),
+        );
+        String::from_utf8(world.read("said")).unwrap()
+    };
+    assert!(run("90d").contains("7 ran"));
+    assert!(!run("90d").contains(" ran"));
+    assert!(run("91d").contains("2 ran"));
 }
 
 #[test]
@@ -420,6 +476,57 @@ fn what_a_cut_plan_cannot_answer_is_asked_of_the_whole() {
         if cut.code == Some(0) && anew > 0 {
             assert_eq!(ran(&cut.stderr), anew.to_string(), "{what}: {}", cut.stderr);
         }
+    }
+}
+
+#[test]
+fn a_network_that_a_cluster_moves_to_is_the_one_that_others_are_on() {
+    let on_two = |plan: String, cluster: &str| {
+        plan.replace(
+            &format!("\"{cluster}\" {{ network \"n1\""),
+            &format!("\"{cluster}\" {{ network \"n2\""),
+        )
+    };
+    let rest = on_two(fleet().replace("n0", "n1"), "c9");
+    let world = settled(&on_two(rest.clone(), "c1"));
+    world.write("plan.kdl", &rest);
+    run(&world).says("1 ran, 61 current");
+    // c9 alone makes them two still.
+    world.write(
+        "plan.kdl",
+        rest.replace("\"c5\" {", "\"c5\" { /* a comment */"),
+    );
+    run(&world).says("nothing to do: 62 tasks current");
+    fs::remove_file(world.path(INDEX)).unwrap();
+    run(&world).says("nothing to do: 62 tasks current");
+}
+
+#[test]
+fn nodes_on_one_line_are_cut_where_they_stand() {
+    let plan = fleet();
+    let (head, clusters) = plan.split_once("cluster \"c1\"").unwrap();
+    let line = format!("{head}cluster \"c1\"{}", clusters.replace('\n', "; "));
+    let (before, after) = line.split_once("cluster \"c3\"").unwrap();
+    let more = r#"cluster "c3" { network "n7"; }; cluster "c4" { network "n7"; } // "#;
+    let joined = plan.replace("n1\"; }\ncluster \"c6\"", "n7\"; } cluster \"c6\"");
+    assert_ne!(joined, plan);
+    let edits = [
+        (line.clone(), format!("{before}{more}cluster \"c3\"{after}")),
+        (plan.clone(), joined),
+    ];
+    for (from, to) in edits {
+        let [cut, whole] = [true, false].map(|has_index| {
+            let world = settled(&from);
+            if !has_index {
+                fs::remove_file(world.path(INDEX)).unwrap();
+            }
+            world.write("plan.kdl", &to);
+            let ran = world.meshplan(&["run", "plan.kdl"]);
+            let end = ran.stderr.lines().last().map(str::to_owned);
+            let end = end.and_then(|l| l.split(", in ").next().map(str::to_owned));
+            (ran.code, end)
+        });
+        assert_eq!(cut, whole, "{to}");
     }
 }
 

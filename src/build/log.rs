@@ -103,6 +103,8 @@ pub struct Log {
 #[derive(Debug, Default)]
 struct Part {
     noted: Places,
+    /// Something was forgotten, which has no place.
+    forgot: bool,
     /// Name, whether it is a task's, and the place in `pending`.
     waiting: Vec<(String, bool, u64)>,
 }
@@ -116,7 +118,11 @@ pub fn places(bytes: &[u8]) -> Places {
     let mut at = 0;
     for line in bytes.split_inclusive(|b| *b == b'\n') {
         let record = std::str::from_utf8(line.get(9..).unwrap_or_default()).unwrap_or_default();
-        let kinds = [(0, "{\"File\":[\""), (1, "{\"Task\":[\"")];
+        let kinds = [
+            (Some(0), "{\"File\":[\""),
+            (Some(1), "{\"Task\":[\""),
+            (None, "{\"Gone\":\""),
+        ];
         let found = kinds
             .into_iter()
             .find_map(|(kind, start)| Some((kind, record.strip_prefix(start)?)));
@@ -125,7 +131,10 @@ pub fn places(bytes: &[u8]) -> Places {
             && let Some((name, _)) = rest.split_once('"')
             && !name.contains('\\')
         {
-            places.entry(name.to_owned()).or_default()[kind] = Some(at);
+            match kind {
+                Some(kind) => places.entry(name.to_owned()).or_default()[kind] = Some(at),
+                None => drop(places.remove(name)),
+            }
         }
         at += line.len() as u64;
     }
@@ -190,9 +199,16 @@ impl Log {
         Some(log)
     }
 
-    /// Where the records stand that a part of a log was given.
+    /// Where the records stand that a part of a log was given; `None` where something was forgotten too.
     pub fn noted(&self) -> Option<&Places> {
-        Some(&self.part.as_ref()?.noted)
+        let part = self.part.as_ref().filter(|part| !part.forgot)?;
+        Some(&part.noted)
+    }
+
+    /// Bytes on disk, where those are all that is known here and nothing else is there.
+    pub fn settled_length(&self) -> Option<u64> {
+        let quiet = self.trouble.is_none() && !self.is_dirty();
+        self.length.filter(|_| quiet)
     }
 
     fn load(&mut self, bytes: &[u8]) {
@@ -294,12 +310,13 @@ impl Log {
     }
 
     fn put(&mut self, record: Record) {
-        if let (Some(part), Record::File(name, _) | Record::Task(name, _)) =
-            (&mut self.part, &record)
-        {
-            let task = matches!(record, Record::Task(..));
+        if let Some(part) = &mut self.part {
             let place = self.pending.len() as u64;
-            part.waiting.push((name.clone(), task, place));
+            match &record {
+                Record::File(name, _) => part.waiting.push((name.clone(), false, place)),
+                Record::Task(name, _) => part.waiting.push((name.clone(), true, place)),
+                Record::Start(_) | Record::Gone(_) => part.forgot = true,
+            }
         }
         encode(&record, &mut self.pending);
         self.records += 1;

@@ -237,7 +237,7 @@ pub fn run(
                     Box::new(|log| index::renew(site, renewal, witness, log))
                 }
                 (Some((question, witness)), None) => {
-                    index::remember(site, question, witness, &judgement, &order);
+                    index::remember(site, question, witness, &log, &judgement, &order);
                     Box::new(|_| {})
                 }
                 (None, _) => Box::new(|_| {}),

@@ -9,7 +9,7 @@ use indexmap::IndexSet;
 use super::{
     Head, below,
     file::{Index, Section},
-    flat, is_settled, log_stamp,
+    flat, is_settled, settled_stamp,
     slice::{self, Cut, Nodes, Retold},
     witness::{Asked, Witness},
 };
@@ -57,7 +57,7 @@ impl Edited {
             return None;
         }
         let Cut { nodes, edited, .. } = &mut self.cut;
-        nodes.learn(edited, old.0, new.0);
+        nodes.learn(edited, new.0);
         let places = self.index.read(Section::Places)?;
         let names: BTreeSet<&str> = new.1.tasks.iter().map(|t| t.name.as_str()).collect();
         let mut names = names.into_iter().peekable();
@@ -169,7 +169,8 @@ pub(in super::super) fn renew(
     head.asked = asked.into_iter().collect();
     head.until = head.until.min(judgement.until);
     let renewed = || {
-        head.log = log_stamp(&site.plan.state_dir(), &*site.disk)?;
+        head.since = site.clock.now().unix_timestamp();
+        head.log = settled_stamp(site, log)?;
         // The last look counts: the first was before the run.
         let news = notes.found.into_iter();
         let news =

@@ -3,7 +3,8 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::plan::{MAX_BYTES, Request, Surroundings, normalize};
+use super::is_readable;
+use crate::plan::{Request, Surroundings, normalize};
 
 /// The folder that the text's first `work-dir` names, else the plan's own. `None` where the plan cannot be read.
 pub(super) fn work_dir(request: &Request, around: &dyn Surroundings) -> Option<Utf8PathBuf> {
@@ -29,7 +30,7 @@ pub(super) fn work_dir(request: &Request, around: &dyn Surroundings) -> Option<U
 }
 
 fn text(around: &dyn Surroundings, path: &Utf8Path) -> Option<String> {
-    if around.len(path).ok()? > MAX_BYTES {
+    if !is_readable(around, path) {
         return None;
     }
     String::from_utf8(around.read(path).ok()?).ok()

@@ -31,13 +31,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Judgement, STATE_DIR, Site,
-    log::{self, Places},
+    log::{self, Log, Places},
     undone,
 };
 use crate::{
     action::pki::{Digest, digest},
     graph::TaskId,
-    host::{Folder, Identity, Look, RealDisk, executable, lock::Lock},
+    host::{Folder, Identity, Kind, Look, RealDisk, executable, lock::Lock},
     plan::{self, MAX_BYTES, Surroundings, normalize},
     report::{
         OWNERS,
@@ -113,7 +113,9 @@ struct Head {
     question: Question,
     work_dir: Utf8PathBuf,
     asked: Vec<Asked>,
-    /// Seconds since 1970.
+    /// When it was judged, and until when that holds, in seconds since 1970. A clock that was set back may find
+    /// what is not valid yet.
+    since: i64,
     until: i64,
     log: Stamp,
     current: usize,
@@ -157,9 +159,16 @@ fn is_settled(judgement: &Judgement) -> bool {
         })
 }
 
+/// The log's file. What a link leads to may change and the link does not.
 fn log_stamp(state: &Utf8Path, disk: &dyn Look) -> Option<Stamp> {
     let stat = disk.stat(&state.join("log")).ok()??;
-    Some(stamp(stat.identity))
+    (stat.kind == Kind::File).then(|| stamp(stat.identity))
+}
+
+/// The same, of a log that holds all that `log` knows, and nothing torn or damaged that would have to be told.
+fn settled_stamp(site: &Site, log: &Log) -> Option<Stamp> {
+    let stamp = log_stamp(&site.plan.state_dir(), &*site.disk)?;
+    (log.settled_length() == Some(stamp.0)).then_some(stamp)
 }
 
 /// Writes the index of a walk that found nothing to do. One that cannot be written is not missed.
@@ -167,6 +176,7 @@ pub(super) fn remember(
     site: &Site,
     question: Question,
     witness: Witness<RealDisk>,
+    log: &Log,
     judgement: &Judgement,
     order: &[TaskId],
 ) {
@@ -174,7 +184,7 @@ pub(super) fn remember(
     let (plan, state) = (&site.plan, site.plan.state_dir());
     let (Some(maker), Some(log), true) = (
         Maker::this(),
-        log_stamp(&state, &*site.disk),
+        settled_stamp(site, log),
         is_settled(judgement) && !notes.unsure,
     ) else {
         return;
@@ -188,6 +198,7 @@ pub(super) fn remember(
         question,
         work_dir: plan.work_dir.clone(),
         asked: asked.into_iter().collect(),
+        since: site.clock.now().unix_timestamp(),
         until: judgement.until,
         log,
         current: judgement.tasks.len() - left.tasks.len(),
@@ -298,6 +309,12 @@ pub fn is_new(request: &plan::Request, machine: &RealDisk) -> bool {
     work_dir.is_some_and(|dir| matches!(machine.stat(&dir.join(STATE_DIR)), Ok(None)))
 }
 
+/// True for a text that can be read more than once: a pipe's length is 0.
+fn is_readable(around: &dyn Surroundings, path: &Utf8Path) -> bool {
+    let length = around.len(path);
+    length.is_ok_and(|length| (1..=MAX_BYTES).contains(&length))
+}
+
 fn work_dir(request: &plan::Request, machine: &RealDisk) -> Option<Utf8PathBuf> {
     match request.work_dir {
         Some(dir) => Some(normalize(&request.cwd.join(dir))),
@@ -329,10 +346,10 @@ fn look_up(
     let settled = head.question == Question::new(request)
         && Maker::this().is_some_and(|this| this == head.maker)
         && head.work_dir == work_dir
-        && now < head.until
-        && Look::list(machine, &state.join("stage")).is_ok_and(|left| left.is_empty())
+        && (head.since..head.until).contains(&now)
+        && Surroundings::list(machine, &state.join("stage")).is_ok_and(|left| left.is_empty())
         && log_stamp(&state, machine) == Some(head.log)
-        && machine.len(&path).is_ok_and(|length| length <= MAX_BYTES);
+        && is_readable(machine, &path);
     if !settled {
         return None;
     }

@@ -24,8 +24,10 @@ use crate::{
 pub(super) struct Nodes {
     /// First and last byte of each top-level node.
     places: Vec<(u32, u32)>,
-    /// Of each node: the network of the cluster that it is, as a number; `None` for any other node.
-    networks: Vec<Option<u32>>,
+    /// Of each node: the network of the cluster that it is, as its place among the names; `None` for any other
+    /// node.
+    networks: Vec<Option<usize>>,
+    names: IndexSet<Option<String>>,
 }
 
 /// A plan's text cut down, before an edit and after.
@@ -54,7 +56,7 @@ impl Nodes {
         if !is_loose(plan, graph) {
             return None;
         }
-        let mut names: IndexSet<Option<&str>> = IndexSet::new();
+        let mut names = IndexSet::new();
         let mut clusters = plan.clusters.iter();
         let (mut places, mut networks) = (Vec::new(), Vec::new());
         for Range { start, end } in top_level(text)? {
@@ -62,16 +64,17 @@ impl Nodes {
             networks.push(match word(&text[start..end]) {
                 "include" => return None,
                 CLUSTER => {
-                    let network = clusters.next()?.network.as_deref();
-                    Some(names.insert_full(network).0 as u32)
+                    let network = clusters.next()?.network.clone();
+                    Some(names.insert_full(network).0)
                 }
                 _ => None,
             });
         }
-        clusters
-            .next()
-            .is_none()
-            .then_some(Self { places, networks })
+        clusters.next().is_none().then_some(Self {
+            places,
+            networks,
+            names,
+        })
     }
 
     fn text<'a>(&self, text: &'a str, node: usize) -> Option<&'a str> {
@@ -105,15 +108,23 @@ impl Nodes {
             false => usize::try_from(i64::from(self.places[range.end - 1].1) + shift).ok()?,
         };
         let read = top_level(new.get(from..to)?)?;
+        let moved = |place: u32| u32::try_from(i64::from(place) + shift).ok();
+        // That what is before and after reads as it did, both neighbours must stand where they stood: what was
+        // written between them may begin a comment that swallows the second.
+        let stands = |read: &Range<usize>, start: u32, end: u32| {
+            (read.start + from, read.end + from) == (start as usize, end as usize)
+        };
+        let (first, last) = (self.places.get(range.start)?, self.places[range.end - 1]);
         if read.len() != range.len()
-            || (range.end < self.places.len() && read.last()?.end != to - from)
+            || (before > 0 && !stands(read.first()?, first.0, first.1))
+            || (after < self.places.len() && !stands(read.last()?, moved(last.0)?, moved(last.1)?))
         {
             return None;
         }
-        let moved = |place: u32| u32::try_from(i64::from(place) + shift).ok();
         let mut nodes = Self {
             places: self.places[..range.start].to_vec(),
             networks: self.networks.clone(),
+            names: self.names.clone(),
         };
         for Range { start, end } in read {
             nodes.places.push((
@@ -165,21 +176,13 @@ impl Nodes {
             .collect()
     }
 
-    /// Learns the networks of edited clusters from the cut plan. A network that nobody was on is a new number.
-    pub(super) fn learn(&mut self, edited: &[usize], old: &Plan, new: &Plan) {
-        let kept = self.kept(edited);
-        let clusters = kept.into_iter().filter(|n| self.networks[*n].is_some());
-        let next = self.networks.iter().flatten().max().map_or(0, |n| n + 1);
-        let mut fresh = IndexSet::new();
-        for (node, (old, new)) in clusters
-            .zip(old.clusters.iter().zip(&new.clusters))
-            .collect::<Vec<_>>()
-        {
-            if old.network != new.network {
-                // It may be one that others are on: two numbers for it only make a later cut keep one cluster more.
-                let (place, _) = fresh.insert_full(new.network.clone());
-                self.networks[node] = Some(next + place as u32);
-            }
+    /// Learns the networks of edited clusters from the cut plan.
+    pub(super) fn learn(&mut self, edited: &[usize], new: &Plan) {
+        let kept = self.kept(edited).into_iter();
+        let clusters = kept.filter(|n| self.networks[*n].is_some());
+        for (node, cluster) in clusters.collect::<Vec<_>>().into_iter().zip(&new.clusters) {
+            let (place, _) = self.names.insert_full(cluster.network.clone());
+            self.networks[node] = Some(place);
         }
     }
 }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::{
     action::pki::{Digest, digest},
     host::{Folder, Kind, Look, Stat},
-    plan::Surroundings,
+    plan::{MAX_BYTES, Surroundings},
 };
 
 /// A question and its answer, where the answer is worth a digest.
@@ -77,6 +77,16 @@ impl<'a, T: Look + Surroundings> Witness<'a, T> {
         self.note(|notes| notes.asked.push(asked));
     }
 
+    fn read_bytes(&self, path: &Utf8Path, answer: &io::Result<Vec<u8>>) {
+        // A pipe has nothing to say a second time, and what is being written says another thing.
+        if let Ok(bytes) = answer
+            && self.machine.len(path).ok() != Some(bytes.len() as u64)
+        {
+            self.note(|notes| notes.unsure = true);
+        }
+        self.asked(Asked::Bytes(path.to_owned(), bytes_digest(answer)));
+    }
+
     fn found(&self, path: &Utf8Path, found: &io::Result<Option<Found>>) {
         self.note(|notes| match found {
             Ok(found) => notes
@@ -111,6 +121,10 @@ impl Asked {
                 machine.var(name).map(|value| digest(value.as_bytes())) == *answer
             }
             Self::Bytes(path, answer) => {
+                // Nothing that is longer was ever taken.
+                if machine.len(path).is_ok_and(|length| length > MAX_BYTES) {
+                    return false;
+                }
                 // It may be a key: that of a CA brought along.
                 let bytes = machine.read(path).map(Zeroizing::new);
                 bytes_digest(&bytes) == *answer
@@ -137,7 +151,7 @@ impl<T: Look + Surroundings> Look for Witness<'_, T> {
 
     fn read(&self, path: &Utf8Path) -> io::Result<Vec<u8>> {
         let answer = Look::read(self.machine, path);
-        self.asked(Asked::Bytes(path.to_owned(), bytes_digest(&answer)));
+        self.read_bytes(path, &answer);
         answer
     }
 
@@ -160,7 +174,7 @@ impl<T: Look + Surroundings> Surroundings for Witness<'_, T> {
 
     fn read(&self, path: &Utf8Path) -> io::Result<Vec<u8>> {
         let answer = Surroundings::read(self.machine, path);
-        self.asked(Asked::Bytes(path.to_owned(), bytes_digest(&answer)));
+        self.read_bytes(path, &answer);
         answer
     }
 
