@@ -120,6 +120,9 @@ impl Disk for Faulty {
     fn sync(&self, path: &Utf8Path) -> io::Result<()> {
         self.step(|| RealDisk.sync(path))
     }
+    fn sync_one(&self, path: &Utf8Path) -> io::Result<()> {
+        self.step(|| RealDisk.sync_one(path))
+    }
 }
 
 struct Silent;

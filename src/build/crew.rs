@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use zeroize::Zeroizing;
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
     freshness::{self, Judged},
     lane,
     log::Facts,
-    publish::{Publisher, Staged},
+    publish::{Publisher, Staged, ToSync},
     scheduler::Lane,
     steps::{self, StepDone},
 };
@@ -31,7 +31,7 @@ use crate::{
         pki::{self, Digest},
     },
     graph::{Action, FileId, TaskId},
-    host::{lock::Lock, process},
+    host::{Core, lock::Lock, process},
     plan::model::RootCa,
 };
 
@@ -173,7 +173,11 @@ impl Crew {
         if pool.at_work > pool.threads && pool.threads < pool.limit {
             pool.threads += 1;
             let queue = pool.queue.clone();
-            std::thread::spawn(move || work(&shared, &results, &queue));
+            let core = Core::current();
+            std::thread::spawn(move || {
+                core.leave();
+                work(&shared, &results, &queue);
+            });
         }
         // The queue's other end lives in this very struct, so it takes everything.
         let _ = pool.jobs.send((id, began_at));
@@ -189,10 +193,10 @@ impl Crew {
     }
 
     /// Makes a group durable while others work on.
-    pub(super) fn sync(&self, group: u64, paths: Vec<Utf8PathBuf>) {
+    pub(super) fn sync(&self, group: u64, what: ToSync) {
         let (shared, results) = (self.shared.clone(), self.results.clone());
         std::thread::spawn(move || {
-            let _ = results.send(Message::Synced(group, shared.publisher.sync_all(&paths)));
+            let _ = results.send(Message::Synced(group, shared.publisher.sync_all(&what)));
         });
     }
 

@@ -3,7 +3,7 @@
 //! nothing of how a record is used.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     sync::Arc,
 };
@@ -86,8 +86,8 @@ enum Record {
 pub struct Log {
     disk: Arc<dyn Disk + Send + Sync>,
     path: Utf8PathBuf,
-    files: HashMap<String, FileRecord>,
-    tasks: HashMap<String, TaskRecord>,
+    files: HashMap<String, Noted<FileRecord>>,
+    tasks: HashMap<String, Noted<TaskRecord>>,
     started: HashSet<String>,
     /// Bytes of whole records on disk; `None` where there is no usable file yet.
     length: Option<u64>,
@@ -96,50 +96,21 @@ pub struct Log {
     records: usize,
     pending: Vec<u8>,
     trouble: Option<String>,
-    /// Of a log of which only a part was read: where the records stand that were noted since.
-    part: Option<Part>,
-}
-
-#[derive(Debug, Default)]
-struct Part {
-    noted: Places,
-    /// Something was forgotten, which has no place.
+    /// Of a log of which only a part is known: its length then.
+    part: Option<u64>,
+    /// Places are not what they were: something was forgotten, or the log written anew.
     forgot: bool,
-    /// Name, whether it is a task's, and the place in `pending`.
-    waiting: Vec<(String, bool, u64)>,
 }
 
-/// Where the last record of a file and of a task of each name begins, in bytes from the start of the log.
-pub type Places = HashMap<String, [Option<u64>; 2]>;
-
-/// Finds the last records of files and tasks, without reading what they hold.
-pub fn places(bytes: &[u8]) -> Places {
-    let mut places = Places::new();
-    let mut at = 0;
-    for line in bytes.split_inclusive(|b| *b == b'\n') {
-        let record = std::str::from_utf8(line.get(9..).unwrap_or_default()).unwrap_or_default();
-        let kinds = [
-            (Some(0), "{\"File\":[\""),
-            (Some(1), "{\"Task\":[\""),
-            (None, "{\"Gone\":\""),
-        ];
-        let found = kinds
-            .into_iter()
-            .find_map(|(kind, start)| Some((kind, record.strip_prefix(start)?)));
-        // A name that JSON writes in another way is left out, and so found nowhere.
-        if let Some((kind, rest)) = found
-            && let Some((name, _)) = rest.split_once('"')
-            && !name.contains('\\')
-        {
-            match kind {
-                Some(kind) => places.entry(name.to_owned()).or_default()[kind] = Some(at),
-                None => drop(places.remove(name)),
-            }
-        }
-        at += line.len() as u64;
-    }
-    places
+/// A record, and where it begins in bytes from the start of the log.
+#[derive(Debug)]
+struct Noted<T> {
+    record: T,
+    place: u64,
 }
+
+/// Where the records of a file and of a task of one name begin.
+pub type Places = [Option<u64>; 2];
 
 impl Log {
     /// Reads the log at `path`. A missing one is empty; a torn tail is left out and cut by the next write;
@@ -165,6 +136,7 @@ impl Log {
             pending: Vec::new(),
             trouble: None,
             part: None,
+            forgot: false,
         };
         if let Some(bytes) = bytes {
             log.load(&bytes);
@@ -191,18 +163,32 @@ impl Log {
             records: 0,
             pending: Vec::new(),
             trouble: None,
-            part: Some(Part::default()),
+            part: Some(length),
+            forgot: false,
         };
         for record in records {
-            log.apply(decode(record)?);
+            log.apply(decode(record)?, 0);
         }
         Some(log)
     }
 
-    /// Where the records stand that a part of a log was given; `None` where something was forgotten too.
-    pub fn noted(&self) -> Option<&Places> {
-        let part = self.part.as_ref().filter(|part| !part.forgot)?;
-        Some(&part.noted)
+    /// Where records stand, by the names of their files and tasks: of a part of a log those that were noted since;
+    /// `None` where something was forgotten too.
+    pub fn places(&self) -> Option<BTreeMap<&str, Places>> {
+        let since = self.part.unwrap_or(0);
+        let mut places: BTreeMap<&str, Places> = BTreeMap::new();
+        let files = self
+            .files
+            .iter()
+            .map(|(name, noted)| (name, 0, noted.place));
+        let tasks = self
+            .tasks
+            .iter()
+            .map(|(name, noted)| (name, 1, noted.place));
+        for (name, kind, place) in files.chain(tasks).filter(|(_, _, place)| *place >= since) {
+            places.entry(name).or_default()[kind] = Some(place);
+        }
+        (!self.forgot).then_some(places)
     }
 
     /// Bytes on disk, where those are all that is known here and nothing else is there.
@@ -231,7 +217,7 @@ impl Log {
             let Some(record) = decode(&rest[..end]) else {
                 break;
             };
-            self.apply(record);
+            self.apply(record, good as u64);
             self.records += 1;
             good += end + 1;
             rest = &rest[end + 1..];
@@ -243,14 +229,14 @@ impl Log {
         self.length = Some(good as u64);
     }
 
-    fn apply(&mut self, record: Record) {
+    fn apply(&mut self, record: Record, place: u64) {
         match record {
-            Record::File(name, file) => {
-                self.files.insert(name, file);
+            Record::File(name, record) => {
+                self.files.insert(name, Noted { record, place });
             }
-            Record::Task(name, task) => {
+            Record::Task(name, record) => {
                 self.started.remove(&name);
-                self.tasks.insert(name, task);
+                self.tasks.insert(name, Noted { record, place });
             }
             Record::Start(name) => {
                 self.tasks.remove(&name);
@@ -271,12 +257,12 @@ impl Log {
 
     /// What is known of a file.
     pub fn file(&self, name: &str) -> Option<&FileRecord> {
-        self.files.get(name)
+        Some(&self.files.get(name)?.record)
     }
 
     /// What a task last made.
     pub fn task(&self, name: &str) -> Option<&TaskRecord> {
-        self.tasks.get(name)
+        Some(&self.tasks.get(name)?.record)
     }
 
     /// True where a command began and did not end.
@@ -310,17 +296,11 @@ impl Log {
     }
 
     fn put(&mut self, record: Record) {
-        if let Some(part) = &mut self.part {
-            let place = self.pending.len() as u64;
-            match &record {
-                Record::File(name, _) => part.waiting.push((name.clone(), false, place)),
-                Record::Task(name, _) => part.waiting.push((name.clone(), true, place)),
-                Record::Start(_) | Record::Gone(_) => part.forgot = true,
-            }
-        }
+        self.forgot |= matches!(record, Record::Start(_) | Record::Gone(_));
+        let place = self.length.unwrap_or(HEADER.len() as u64) + self.pending.len() as u64;
         encode(&record, &mut self.pending);
         self.records += 1;
-        self.apply(record);
+        self.apply(record, place);
     }
 
     /// True where something is noted that the file does not hold yet.
@@ -362,11 +342,6 @@ impl Log {
             let _ = self.disk.truncate(&self.path, length);
             return Err(e);
         }
-        if let Some(part) = &mut self.part {
-            for (name, task, place) in part.waiting.drain(..) {
-                part.noted.entry(name).or_default()[usize::from(task)] = Some(length + place);
-            }
-        }
         self.length = Some(length + self.pending.len() as u64);
         self.pending.clear();
         Ok(())
@@ -385,11 +360,11 @@ impl Log {
         let files = self
             .files
             .iter()
-            .map(|(n, f)| Record::File(n.clone(), f.clone()));
+            .map(|(n, f)| Record::File(n.clone(), f.record.clone()));
         let tasks = self
             .tasks
             .iter()
-            .map(|(n, t)| Record::Task(n.clone(), t.clone()));
+            .map(|(n, t)| Record::Task(n.clone(), t.record.clone()));
         let started = self.started.iter().map(|n| Record::Start(n.clone()));
         files
             .chain(tasks)
@@ -400,6 +375,7 @@ impl Log {
         self.disk.sync(stage)?;
         self.disk.rename(&next, &self.path)?;
         self.length = Some(bytes.len() as u64);
+        self.forgot = true;
         self.records = live;
         Ok(())
     }

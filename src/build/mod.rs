@@ -213,6 +213,7 @@ pub fn run(
         (Some((_, witness)), None) => witness,
         _ => &*site.disk,
     };
+    let names = index::before_walk(site);
     let judgement = freshness::judge(site, disk, &log, &ask, &order);
     tell_judgement(site, request, &judgement, &order, &mut teller);
     // A name that was asked for and can only be left undone is a failure, not a note.
@@ -237,7 +238,7 @@ pub fn run(
                     Box::new(|log| index::renew(site, renewal, witness, log))
                 }
                 (Some((question, witness)), None) => {
-                    index::remember(site, question, witness, &log, &judgement, &order);
+                    index::remember(site, question, witness, &log, names, &judgement, &order);
                     Box::new(|_| {})
                 }
                 (None, _) => Box::new(|_| {}),

@@ -3,7 +3,7 @@
 //! there. It knows modes and names, not what a file holds.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -35,6 +35,19 @@ pub struct Staged {
     pub stat: Stat,
 }
 
+/// So few files or folders are synced one by one: that waits for nothing that others wrote. A sync of the whole
+/// filesystem costs about as much as three of these, and is paid for any number.
+const FEW: usize = 8;
+
+/// What is to be synced for files to be durable.
+#[derive(Debug)]
+pub enum ToSync {
+    /// These files.
+    Each(Vec<Utf8PathBuf>),
+    /// The filesystems of these paths.
+    Filesystems(Vec<Utf8PathBuf>),
+}
+
 /// Where files of a folder are staged.
 #[derive(Debug)]
 enum Place {
@@ -52,6 +65,8 @@ pub struct Publisher {
     device: u64,
     next: AtomicU64,
     places: Mutex<HashMap<Utf8PathBuf, Place>>,
+    /// Folders in which names were given; `None` once a folder was made.
+    renamed: Mutex<Option<BTreeSet<Utf8PathBuf>>>,
     stamp: String,
 }
 
@@ -81,6 +96,7 @@ impl Publisher {
             device,
             next: AtomicU64::new(0),
             places: Mutex::default(),
+            renamed: Mutex::new(Some(BTreeSet::new())),
             stamp,
         })
     }
@@ -182,19 +198,24 @@ impl Publisher {
             self.disk.make_dir(dir, 0o755)?;
         }
         places.insert(dir.to_owned(), Place::There { beside: false });
+        *self.renamed() = None;
         Ok(whole)
     }
 
     /// Makes staged bytes durable before any name leads to them.
     ///
     /// # Errors
-    /// As of the filesystems' syncs.
+    /// As of the syncs.
     pub fn sync<'a>(&self, staged: impl Iterator<Item = &'a Staged>) -> io::Result<()> {
-        self.sync_all(&self.filesystems(staged))
+        self.sync_all(&self.to_sync(staged))
     }
 
-    /// Paths whose filesystems hold staged files.
-    pub fn filesystems<'a>(&self, staged: impl Iterator<Item = &'a Staged>) -> Vec<Utf8PathBuf> {
+    /// What is to be synced for staged files to be durable.
+    pub fn to_sync<'a>(&self, staged: impl Iterator<Item = &'a Staged>) -> ToSync {
+        let staged: Vec<_> = staged.collect();
+        if staged.len() <= FEW && !staged.iter().any(|s| s.apart) {
+            return ToSync::Each(staged.iter().map(|s| s.at.clone()).collect());
+        }
         let mut paths = Vec::new();
         let mut in_stage = false;
         for Staged { at, .. } in staged {
@@ -204,15 +225,18 @@ impl Publisher {
             }
             in_stage |= here;
         }
-        paths
+        ToSync::Filesystems(paths)
     }
 
-    /// Makes all that was written to these filesystems durable.
+    /// Makes it durable.
     ///
     /// # Errors
     /// As of the syncs.
-    pub fn sync_all(&self, paths: &[Utf8PathBuf]) -> io::Result<()> {
-        paths.iter().try_for_each(|path| self.disk.sync(path))
+    pub fn sync_all(&self, what: &ToSync) -> io::Result<()> {
+        match what {
+            ToSync::Each(paths) => paths.iter().try_for_each(|path| self.disk.sync_one(path)),
+            ToSync::Filesystems(paths) => paths.iter().try_for_each(|path| self.disk.sync(path)),
+        }
     }
 
     /// Gives a staged file its name. A key never replaces what has it, but by `archive_as`, which keeps
@@ -221,9 +245,11 @@ impl Publisher {
     /// # Errors
     /// As of the system; for a key, that a file has the name.
     pub fn publish(&self, staged: &Staged, archive_as: Option<&str>) -> io::Result<()> {
+        let dir = staged.to.parent().unwrap_or(&staged.to);
         if staged.apart {
-            self.publish_folder(staged.to.parent().unwrap_or(&staged.to), 0)?;
+            self.publish_folder(dir, 0)?;
         }
+        self.renamed_in(dir);
         let replaces = match archive_as {
             Some(name) => self.keep(&staged.to, name)?,
             None => false,
@@ -250,6 +276,7 @@ impl Publisher {
             return Ok(false);
         };
         let to = self.archive_name(name)?;
+        self.renamed_in(&self.archive);
         match self.disk.link(path, &to) {
             Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
                 let bytes = Zeroizing::new(self.disk.read(path)?);
@@ -286,7 +313,33 @@ impl Publisher {
         &self.stage
     }
 
-    /// Makes names durable.
+    fn renamed(&self) -> MutexGuard<'_, Option<BTreeSet<Utf8PathBuf>>> {
+        self.renamed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn renamed_in(&self, dir: &Utf8Path) {
+        if let Some(dirs) = &mut *self.renamed() {
+            dirs.insert(dir.to_owned());
+        }
+    }
+
+    /// Makes the names that were given, and the log, durable.
+    ///
+    /// # Errors
+    /// As of the syncs.
+    pub fn sync_published(&self, log: &Utf8Path) -> io::Result<()> {
+        if let Some(dirs) = self.renamed().as_ref().filter(|dirs| dirs.len() <= FEW) {
+            // First the archive: no old file must be gone from its folder and not yet be there.
+            let archive = dirs.get(&self.archive).into_iter();
+            let mut each = archive.chain(dirs).map(Utf8PathBuf::as_path).chain([log]);
+            if each.all(|path| self.disk.sync_one(path).is_ok()) {
+                return Ok(());
+            }
+        }
+        self.sync_names()
+    }
+
+    /// Makes all names durable.
     ///
     /// # Errors
     /// As of the filesystem's sync.

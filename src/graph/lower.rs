@@ -8,7 +8,7 @@ use std::{
 use camino::{Utf8Path, Utf8PathBuf};
 use indexmap::IndexMap;
 
-use super::{Action, FileId, Graph, Owner, Step, Task, TaskId, Undone};
+use super::{Action, Claimant, FileId, Graph, Owner, Step, Task, TaskId, Undone};
 use crate::plan::{
     model::{Cluster, GivenRoot, Plan, RootCa, Scope, UserTask, Workload},
     problem::{Problem, Problems, Span},
@@ -95,12 +95,8 @@ fn step_name(plan: &Plan, cluster: &str, step: Step) -> String {
 impl Lowering<'_> {
     fn mesh(&mut self) {
         let plan = self.plan;
-        self.graph.claim(
-            "all",
-            "the target for everything",
-            Span::default(),
-            &mut self.problems,
-        );
+        self.reserve();
+        self.claim("all", Claimant::Everything, Span::default());
         // A plan of tasks alone asks for no CA.
         let of_tasks = plan.clusters.is_empty() && plan.root_span().is_none();
         if of_tasks && plan.scope == Scope::Mesh {
@@ -109,8 +105,7 @@ impl Lowering<'_> {
         // A root that no node speaks of is there for the clusters.
         let first = plan.clusters.first().map(|c| c.span);
         let span = plan.root_span().or(first).unwrap_or_default();
-        self.graph
-            .claim("root-ca", "the root CA's target", span, &mut self.problems);
+        self.claim("root-ca", Claimant::RootCa, span);
         let root = match &plan.root {
             RootCa::Made(_) => self.made_root(span),
             RootCa::Given(given) => self.given_root(given),
@@ -224,13 +219,13 @@ impl Lowering<'_> {
         };
         self.step(&mut steps, Step::Ready, vec![copy], vec![last]);
 
-        let what = format!("a target of cluster \"{name}\"");
+        let what = Claimant::Cluster(index as u32);
         for suffix in ["-cacerts", "-cacerts-k8s", "-cacerts-selfSigned"] {
             let target = format!("{name}{suffix}");
-            self.graph.claim(&target, &what, span, &mut self.problems);
+            self.claim(&target, what, span);
             self.graph.alias(target, cacerts.clone());
         }
-        self.graph.claim(name, &what, span, &mut self.problems);
+        self.claim(name, what, span);
         let all = cacerts
             .into_iter()
             .chain([manifest])
@@ -285,8 +280,7 @@ impl Lowering<'_> {
             self.file_task(action, vec![root.cert], copy, span)
         }));
         let target = format!("{name}-certs");
-        let what = format!("the target of workload \"{name}\"");
-        self.graph.claim(&target, &what, span, &mut self.problems);
+        self.claim(&target, Claimant::Workload(index as u32), span);
         self.graph.alias(target, certs);
     }
 
@@ -367,11 +361,7 @@ impl Lowering<'_> {
     ) -> TaskId {
         let Cluster { name, span, .. } = &self.plan.clusters[steps.cluster];
         let name = step_name(self.plan, name, step);
-        let what = format!(
-            "a target of cluster \"{}\"",
-            self.plan.clusters[steps.cluster].name
-        );
-        self.graph.claim(&name, &what, *span, &mut self.problems);
+        self.claim(&name, Claimant::Cluster(steps.cluster as u32), *span);
         // Without an address a remote can still be prepared.
         let prepares = matches!(step, Step::Namespace | Step::Secret);
         let no_context = self.plan.clusters[steps.cluster].context.is_none();
@@ -390,10 +380,26 @@ impl Lowering<'_> {
         id
     }
 
+    fn claim(&mut self, name: &str, what: Claimant, span: Span) {
+        self.graph
+            .claim(name, what, span, self.plan, &mut self.problems);
+    }
+
+    /// Room for the usual cluster: five files, five steps and four targets. Growing step by step, the tables of
+    /// a fleet would take half as much again.
+    fn reserve(&mut self) {
+        let clusters = self.plan.clusters.len();
+        self.graph.claims.reserve(14 * clusters);
+        self.graph.tasks.reserve(10 * clusters);
+        self.graph.by_task.reserve(10 * clusters);
+        self.graph.files.reserve(5 * clusters);
+        self.graph.by_path.reserve(5 * clusters);
+        self.graph.targets.reserve(4 * clusters);
+    }
+
     /// A file below the work directory; its name is claimed, for nothing else may be called so.
     fn built(&mut self, name: &str, span: Span) -> FileId {
-        self.graph
-            .claim(name, "a file of the mesh", span, &mut self.problems);
+        self.claim(name, Claimant::MeshFile, span);
         self.graph
             .file(self.plan.work_dir.join(name), |_| name.to_owned())
     }
@@ -430,8 +436,7 @@ impl Lowering<'_> {
         let tasks = &self.plan.tasks;
         let first = self.graph.tasks.len() as u32;
         for (index, task) in tasks.iter().enumerate() {
-            self.graph
-                .claim(&task.name, "a task", task.span, &mut self.problems);
+            self.claim(&task.name, Claimant::Task, task.span);
             self.user_task(index, task);
         }
         // `all` before needs are looked up: a task may need any target but that one.

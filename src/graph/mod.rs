@@ -21,6 +21,7 @@ pub use task::{Action, File, FileId, Owner, Step, Task, TaskId, Undone};
 pub use view::drawing;
 
 use crate::plan::{
+    model::Plan,
     problem::{Problem, Span},
     suggest,
 };
@@ -36,7 +37,7 @@ pub struct Graph {
     pub targets: IndexMap<String, Vec<TaskId>>,
     by_path: HashMap<Utf8PathBuf, FileId>,
     by_task: HashMap<String, TaskId>,
-    claims: HashMap<String, Claim>,
+    claims: HashMap<Box<str>, Claim>,
     /// Names are a Makefile's: a cluster may be called `all`, and no name is asked for but a goal's own.
     free_names: bool,
 }
@@ -44,8 +45,37 @@ pub struct Graph {
 /// Who has a name, and where the plan says so.
 #[derive(Debug)]
 struct Claim {
-    what: String,
+    what: Claimant,
     span: Span,
+}
+
+/// What a name stands for. Clusters and workloads are places in the plan's lists.
+#[derive(Debug, Clone, Copy)]
+enum Claimant {
+    Everything,
+    RootCa,
+    Cluster(u32),
+    Workload(u32),
+    MeshFile,
+    Task,
+}
+
+impl Claimant {
+    fn text(self, plan: &Plan) -> String {
+        match self {
+            Self::Everything => "the target for everything".to_owned(),
+            Self::RootCa => "the root CA's target".to_owned(),
+            Self::Cluster(c) => {
+                format!("a target of cluster \"{}\"", plan.clusters[c as usize].name)
+            }
+            Self::Workload(w) => {
+                let name = &plan.workloads[w as usize].name;
+                format!("the target of workload \"{name}\"")
+            }
+            Self::MeshFile => "a file of the mesh".to_owned(),
+            Self::Task => "a task".to_owned(),
+        }
+    }
 }
 
 impl Graph {
@@ -92,22 +122,26 @@ impl Graph {
     }
 
     /// Claims a name in the one space of targets (design §3).
-    fn claim(&mut self, name: &str, what: &str, span: Span, problems: &mut Vec<Problem>) {
+    fn claim(
+        &mut self,
+        name: &str,
+        what: Claimant,
+        span: Span,
+        plan: &Plan,
+        problems: &mut Vec<Problem>,
+    ) {
         if self.free_names {
             return;
         }
-        let claim = Claim {
-            what: what.to_owned(),
-            span,
-        };
-        if let Some(other) = self.claims.insert(name.to_owned(), claim) {
+        if let Some(other) = self.claims.insert(name.into(), Claim { what, span }) {
             let problem = |text: String| Problem::error("graph::name-clash", text);
+            let (what, other_what) = (what.text(plan), other.what.text(plan));
             // `all` stands in no plan.
             let problem = if other.span == Span::default() {
-                problem(format!("`{name}` is {}, in every plan", other.what))
+                problem(format!("`{name}` is {other_what}, in every plan"))
             } else {
                 let text = format!("two things would be called `{name}`");
-                problem(text).label(other.span, format!("{} here", other.what))
+                problem(text).label(other.span, format!("{other_what} here"))
             };
             let help = "targets, files and tasks share one space of names: rename one of them";
             problems.push(problem.label(span, format!("{what} here")).help(help));

@@ -1,6 +1,7 @@
 //! The only door to files, processes and the clock. The traits are narrow so that the engine can be
 //! tested against a disk that fails at any operation; nothing here knows what a file means.
 
+mod core;
 pub mod lock;
 pub mod process;
 mod real;
@@ -10,6 +11,7 @@ use std::io;
 use camino::Utf8Path;
 use time::OffsetDateTime;
 
+pub use self::core::Core;
 pub use real::{
     Folder, RealDisk, SystemClock, Terminal, environment, executable, lines_at, patch_at,
     path_variable, read_at,
@@ -92,6 +94,8 @@ pub trait Disk: Look {
     fn remove_dir(&self, dir: &Utf8Path) -> io::Result<()>;
     /// Makes everything written to the filesystem of `path` durable.
     fn sync(&self, path: &Utf8Path) -> io::Result<()>;
+    /// Makes a file's bytes durable, or a folder's names.
+    fn sync_one(&self, path: &Utf8Path) -> io::Result<()>;
 }
 
 /// The time of day.

@@ -107,6 +107,10 @@ impl Disk for RealDisk {
         rustix::fs::sync();
         Ok(())
     }
+
+    fn sync_one(&self, path: &Utf8Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
 }
 
 fn stat_of(meta: &fs::Metadata) -> Stat {
@@ -220,6 +224,14 @@ impl Folder {
         )?))
     }
 
+    /// What it is itself.
+    ///
+    /// # Errors
+    /// As of the system.
+    pub fn identity(&self) -> io::Result<Identity> {
+        Ok(identity_of(&rustix::fs::fstat(&self.0)?))
+    }
+
     /// As [`Look::stat`], of a path from this folder.
     ///
     /// # Errors
@@ -239,14 +251,18 @@ impl Folder {
         Ok(Some(Stat {
             kind,
             device: stat.st_dev,
-            identity: Identity {
-                size: stat.st_size as u64,
-                mtime: nanoseconds(stat.st_mtime, stat.st_mtime_nsec as i64),
-                ctime: nanoseconds(stat.st_ctime, stat.st_ctime_nsec as i64),
-                inode: stat.st_ino,
-                mode: stat.st_mode & 0o7777,
-            },
+            identity: identity_of(&stat),
         }))
+    }
+}
+
+fn identity_of(stat: &rustix::fs::Stat) -> Identity {
+    Identity {
+        size: stat.st_size as u64,
+        mtime: nanoseconds(stat.st_mtime, stat.st_mtime_nsec as i64),
+        ctime: nanoseconds(stat.st_ctime, stat.st_ctime_nsec as i64),
+        inode: stat.st_ino,
+        mode: stat.st_mode & 0o7777,
     }
 }
 

@@ -53,13 +53,13 @@ impl Edited {
 
     /// The slice to be run, where the cut plan can stand for the whole one.
     pub fn slice(mut self, old: (&Plan, &Graph), new: (&Plan, &Graph)) -> Option<Slice> {
-        if !slice::fits(old, new) {
+        if !slice::fits(&self.cut.nodes, old, new) {
             return None;
         }
         let Cut { nodes, edited, .. } = &mut self.cut;
         nodes.learn(edited, new.0);
         let places = self.index.read(Section::Places)?;
-        let names: BTreeSet<&str> = new.1.tasks.iter().map(|t| t.name.as_str()).collect();
+        let names: BTreeSet<&[u8]> = new.1.tasks.iter().map(|t| t.name.as_bytes()).collect();
         let mut names = names.into_iter().peekable();
         let mut records = Vec::new();
         for (name, places) in flat::Placed(&places) {
@@ -176,7 +176,7 @@ pub(in super::super) fn renew(
         let news =
             news.map(|(path, found)| (below(&site.plan.work_dir, path).into_string(), found));
         let found_anew = flat::patch(&mut found, &news.collect())?;
-        let placed_anew = flat::patch_places(&mut places, log.noted()?)?;
+        let placed_anew = flat::patch_places(&mut places, log.places()?)?;
         let small = [
             (Section::Head, serde_json::to_vec(&head).ok()?),
             (Section::Text, text.into_bytes()),

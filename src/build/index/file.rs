@@ -109,23 +109,34 @@ impl Index {
         serde_json::from_slice(&self.read(section)?).ok()
     }
 
-    /// Writes an index of these sections, in place of the one that is there. What fails leaves none.
-    pub(super) fn write(disk: &dyn Disk, state: &Utf8Path, sections: &[(Section, Vec<u8>)]) {
-        let state = state.to_owned();
-        let mut index = Self {
-            state,
+    /// Begins an index in place of the one that is there.
+    pub(super) fn begin(disk: &dyn Disk, state: &Utf8Path) -> Option<Self> {
+        let _ = disk.remove(&state.join(SMALL));
+        let _ = disk.remove(&state.join(LONG));
+        disk.create(&state.join(LONG), 0o600, &[]).ok()?;
+        Some(Self {
+            state: state.to_owned(),
             table: Default::default(),
-        };
-        let part = |long: bool| sections.iter().filter(move |(s, _)| s.is_long() == long);
-        for (section, bytes) in sections {
-            index.note(*section, bytes);
+        })
+    }
+
+    /// Takes in a long section, in their order: it is as long as the mesh, and none is kept in memory.
+    pub(super) fn put_long(
+        &mut self,
+        disk: &dyn Disk,
+        section: Section,
+        bytes: &[u8],
+    ) -> Option<()> {
+        self.note(section, bytes);
+        disk.append(&self.path(section), bytes).ok()
+    }
+
+    /// Ends an index with its small sections, in their order. Without this end there is none.
+    pub(super) fn end(mut self, disk: &dyn Disk, small: &[(Section, Vec<u8>)]) {
+        for (section, bytes) in small {
+            self.note(*section, bytes);
         }
-        let long: Vec<u8> = part(true).flat_map(|(_, bytes)| bytes).copied().collect();
-        let _ = disk.remove(&index.state.join(SMALL));
-        let _ = disk.remove(&index.state.join(LONG));
-        if disk.create(&index.state.join(LONG), 0o600, &long).is_ok() {
-            index.write_small(disk, part(false).map(|(_, bytes)| bytes.as_slice()));
-        }
+        self.write_small(disk, small.iter().map(|(_, bytes)| bytes.as_slice()));
     }
 
     fn note(&mut self, section: Section, bytes: &[u8]) {
@@ -166,9 +177,6 @@ impl Index {
             }
             self.note(*section, bytes);
         }
-        for (section, bytes) in small {
-            self.note(*section, bytes);
-        }
-        self.write_small(disk, small.iter().map(|(_, bytes)| bytes.as_slice()));
+        self.end(disk, small);
     }
 }

@@ -102,15 +102,15 @@ fn apply(bytes: &mut [u8], patches: Vec<(Range<usize>, Vec<u8>)>) -> Vec<Range<u
 
 /// Writes where the log's records stand, in the order of their names: a name as above, then the places (u64)
 /// of a file's and a task's record.
-pub(super) fn places(places: Places) -> Option<Vec<u8>> {
+pub(super) fn places(places: BTreeMap<&str, Places>) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(places.len() * 48);
-    for (path, places) in BTreeMap::from_iter(places) {
-        place(&mut bytes, &path, places)?;
+    for (path, places) in places {
+        place(&mut bytes, path, places)?;
     }
     Some(bytes)
 }
 
-fn place(bytes: &mut Vec<u8>, path: &str, places: [Option<u64>; 2]) -> Option<()> {
+fn place(bytes: &mut Vec<u8>, path: &str, places: Places) -> Option<()> {
     name(bytes, path)?;
     // No record begins at 0, where the header is.
     for place in places {
@@ -120,21 +120,23 @@ fn place(bytes: &mut Vec<u8>, path: &str, places: [Option<u64>; 2]) -> Option<()
 }
 
 /// As `patch`, for places; what is not noted anew stays where it was.
-pub(super) fn patch_places(bytes: &mut [u8], news: &Places) -> Option<Vec<Range<usize>>> {
+pub(super) fn patch_places(
+    bytes: &mut [u8],
+    news: BTreeMap<&str, Places>,
+) -> Option<Vec<Range<usize>>> {
     let mut patches = Vec::new();
     let mut placed = Placed(bytes);
-    let news: BTreeMap<_, _> = news.iter().collect();
     let mut news = news.into_iter().peekable();
     while news.peek().is_some() {
         let start = bytes.len() - placed.0.len();
         let (path, old) = placed.next()?;
         let end = bytes.len() - placed.0.len();
-        if let Some((name, new)) = news.next_if(|(name, _)| name.as_str() <= path) {
-            if name != path {
+        if let Some((name, new)) = news.next_if(|(name, _)| name.as_bytes() <= path) {
+            if name.as_bytes() != path {
                 return None;
             }
             let mut record = Vec::new();
-            place(&mut record, path, [new[0].or(old[0]), new[1].or(old[1])])?;
+            place(&mut record, name, [new[0].or(old[0]), new[1].or(old[1])])?;
             patches.push((start..end, record));
         }
     }
@@ -145,12 +147,12 @@ pub(super) fn patch_places(bytes: &mut [u8], news: &Places) -> Option<Vec<Range<
 pub(super) struct Placed<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Placed<'a> {
-    type Item = (&'a str, [Option<u64>; 2]);
+    type Item = (&'a [u8], Places);
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut records = Records(self.0);
         let length = u16::from_le_bytes(records.number()?);
-        let path = std::str::from_utf8(records.bytes(length.into())?).ok()?;
+        let path = records.bytes(length.into())?;
         let mut place = || Some(Some(u64::from_le_bytes(records.number()?)).filter(|p| *p > 0));
         let places = [place()?, place()?];
         self.0 = records.0;

@@ -16,7 +16,7 @@ mod slice;
 mod witness;
 
 use std::{
-    io,
+    borrow::Cow,
     num::NonZero,
     sync::{
         Mutex, PoisonError,
@@ -28,16 +28,15 @@ use std::{
 use camino::{Utf8Path, Utf8PathBuf};
 use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
-use super::{
-    Judgement, STATE_DIR, Site,
-    log::{self, Log, Places},
-    undone,
-};
+use super::{Judgement, STATE_DIR, Site, freshness::Judged, log::Log, undone};
 use crate::{
     action::pki::{Digest, digest},
     graph::TaskId,
-    host::{Folder, Identity, Kind, Look, RealDisk, executable, lock::Lock},
+    host::{
+        Clock, Core, Folder, Identity, Kind, Look, RealDisk, SystemClock, executable, lock::Lock,
+    },
     plan::{self, MAX_BYTES, Surroundings, normalize},
     report::{
         OWNERS,
@@ -82,7 +81,7 @@ struct Maker {
 }
 
 /// An [`Identity`], as JSON has it.
-type Stamp = (u64, i64, i64, u64, u32);
+pub(super) type Stamp = (u64, i64, i64, u64, u32);
 
 fn stamp(i: Identity) -> Stamp {
     (i.size, i.mtime, i.ctime, i.inode, i.mode)
@@ -100,9 +99,10 @@ impl Maker {
 
 /// Which tasks are left undone. People are told their number alone, so this is read for whoever asks.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Left {
+struct Left<'a> {
     /// Tasks, with the reason.
-    tasks: Vec<(String, String)>,
+    #[serde(borrow)]
+    tasks: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// The same by owner: cluster, steps, why, how.
     groups: Vec<(String, Vec<String>, String, String)>,
 }
@@ -118,6 +118,8 @@ struct Head {
     since: i64,
     until: i64,
     log: Stamp,
+    /// The work directory before it was asked what is in it.
+    names: Option<Stamp>,
     current: usize,
     undone: usize,
     /// Clusters and tasks that undone steps belong to.
@@ -171,26 +173,35 @@ fn settled_stamp(site: &Site, log: &Log) -> Option<Stamp> {
     (log.settled_length() == Some(stamp.0)).then_some(stamp)
 }
 
+/// What the work directory is, before a walk asks what is in it.
+pub(super) fn before_walk(site: &Site) -> Option<Stamp> {
+    let folder = Folder::open(&site.plan.work_dir).ok()?;
+    names_stamp(&folder, site.clock.now())
+}
+
 /// Writes the index of a walk that found nothing to do. One that cannot be written is not missed.
 pub(super) fn remember(
     site: &Site,
     question: Question,
     witness: Witness<RealDisk>,
     log: &Log,
+    names: Option<Stamp>,
     judgement: &Judgement,
     order: &[TaskId],
 ) {
     let notes = witness.into_notes();
     let (plan, state) = (&site.plan, site.plan.state_dir());
-    let (Some(maker), Some(log), true) = (
+    let (Some(maker), Some(stamp), true) = (
         Maker::this(),
         settled_stamp(site, log),
         is_settled(judgement) && !notes.unsure,
     ) else {
         return;
     };
+    let counts = judgement.tasks.values();
+    let is_undone = |j: &&Judged| j.verdict == Verdict::Undone;
+    let undone = counts.filter(is_undone).count();
     let left = left(site, judgement, order);
-    let cut = cut(site);
     // Thousands of clusters ask for the same few variables.
     let asked: IndexSet<Asked> = notes.asked.into_iter().collect();
     let head = Head {
@@ -200,46 +211,46 @@ pub(super) fn remember(
         asked: asked.into_iter().collect(),
         since: site.clock.now().unix_timestamp(),
         until: judgement.until,
-        log,
-        current: judgement.tasks.len() - left.tasks.len(),
-        undone: left.tasks.len(),
+        log: stamp,
+        names,
+        current: judgement.tasks.len() - undone,
+        undone,
         owners: left.groups.len(),
     };
-    let found = flat::write(&relative(notes.found, &plan.work_dir));
-    let sections = || {
-        let mut sections = vec![
-            (Section::Head, serde_json::to_vec(&head).ok()?),
-            (Section::Found, found?),
-            (Section::Left, serde_json::to_vec(&left).ok()?),
-        ];
-        if let Some((text, nodes, places)) = cut {
-            sections.push((Section::Text, text));
-            sections.push((Section::Nodes, serde_json::to_vec(&nodes).ok()?));
-            sections.push((Section::Places, flat::places(places)?));
+    let disk = &*site.disk;
+    let write = || {
+        let mut index = Index::begin(disk, &state)?;
+        let found = flat::write(&relative(notes.found, &plan.work_dir))?;
+        index.put_long(disk, Section::Found, &found)?;
+        drop(found);
+        index.put_long(disk, Section::Left, &serde_json::to_vec(&left).ok()?)?;
+        drop(left);
+        let mut small = vec![(Section::Head, serde_json::to_vec(&head).ok()?)];
+        // What a later run needs to cut the plan: its text, its nodes, and where the log's records stand.
+        let text = plan.sources.text(0);
+        if let Some(nodes) = Nodes::of(text, plan, &site.graph) {
+            index.put_long(disk, Section::Places, &flat::places(log.places()?)?)?;
+            small.push((Section::Text, text.as_bytes().to_vec()));
+            small.push((Section::Nodes, serde_json::to_vec(&nodes).ok()?));
         }
-        Some(sections)
+        index.end(disk, &small);
+        Some(())
     };
-    if let Some(sections) = sections() {
-        Index::write(&*site.disk, &state, &sections);
-    }
+    let _: Option<()> = write();
 }
 
-/// What a later run needs to cut the plan: its text, its nodes, and where the log's records stand.
-fn cut(site: &Site) -> Option<(Vec<u8>, Nodes, Places)> {
-    let text = site.plan.sources.text(0);
-    let nodes = Nodes::of(text, &site.plan, &site.graph)?;
-    let log = site.disk.read(&site.plan.state_dir().join("log")).ok()?;
-    Some((text.as_bytes().to_vec(), nodes, log::places(&log)))
-}
-
-fn left(site: &Site, judgement: &Judgement, order: &[TaskId]) -> Left {
+fn left<'a>(site: &'a Site, judgement: &'a Judgement, order: &[TaskId]) -> Left<'a> {
     let mut order = order.to_vec();
     order.sort_unstable();
     let tasks = order.iter().filter_map(|id| {
         let judged = judgement.tasks.get(id)?;
         let why = judged.why.first()?;
-        (judged.verdict == Verdict::Undone)
-            .then(|| (site.graph.task(*id).name.clone(), why.text.clone()))
+        (judged.verdict == Verdict::Undone).then(|| {
+            (
+                site.graph.task(*id).name.as_str().into(),
+                why.text.as_str().into(),
+            )
+        })
     });
     let groups = undone(site, judgement, &order).into_iter();
     let groups = groups.filter_map(|event| match event {
@@ -257,10 +268,11 @@ fn left(site: &Site, judgement: &Judgement, order: &[TaskId]) -> Left {
     }
 }
 
-impl Left {
+impl Left<'_> {
     fn events(self, current: usize) -> Vec<Event> {
         let verdicts = self.tasks.into_iter();
-        let verdicts = verdicts.map(|(task, why)| Event::undone_verdict(task, why));
+        let verdicts =
+            verdicts.map(|(task, why)| Event::undone_verdict(task.into_owned(), why.into_owned()));
         let groups = self.groups.into_iter();
         let groups = groups.map(|(cluster, steps, why, how)| Event::Undone {
             cluster,
@@ -341,7 +353,7 @@ fn look_up(
     // Whoever holds the lock is told of by the walk.
     let lock = Lock::take(&state.join("lock"), "meshplan run").ok()?;
     let index = Index::open(&state)?;
-    let head: Head = index.json(Section::Head)?;
+    let mut head: Head = index.json(Section::Head)?;
     let path = normalize(&request.cwd.join(request.file));
     let settled = head.question == Question::new(request)
         && Maker::this().is_some_and(|this| this == head.maker)
@@ -371,9 +383,16 @@ fn look_up(
         }
     };
     let found = index.read(Section::Found)?;
-    if !unchanged(&work_dir, Records(&found)).ok()? {
+    let folder = Folder::open(&work_dir).ok()?;
+    let names = names_stamp(&folder, SystemClock.now());
+    if !unchanged(
+        &folder,
+        Records(&found),
+        names.is_some() && names == head.names,
+    ) {
         return None;
     }
+    head.names = names;
     if let Some((cut, text)) = cut {
         return Some(Recalled::Edited(Box::new(Edited {
             lock,
@@ -385,8 +404,12 @@ fn look_up(
             path,
         })));
     }
-    let left: Left = match details {
-        true => index.json(Section::Left)?,
+    let left = match details {
+        true => index.read(Section::Left)?,
+        false => Vec::new(),
+    };
+    let left = match details {
+        true => serde_json::from_slice(&left).ok()?,
         false => Left::default(),
     };
     Some(Recalled::Idle(Known {
@@ -398,9 +421,20 @@ fn look_up(
     }))
 }
 
-/// Whether every path is what it was seen to be.
-fn unchanged(work_dir: &Utf8Path, found: Records) -> io::Result<bool> {
-    let folder = Folder::open(work_dir)?;
+/// A moment in nanoseconds by which a folder's mtime must lie back, for the next change in it to have another:
+/// filesystems note times by the kernel's ticks, of 10 ms at most.
+const TICKS: i64 = 20_000_000;
+
+/// The folder's own state, where a change of the names in it from `now` on must show in it.
+fn names_stamp(folder: &Folder, now: OffsetDateTime) -> Option<Stamp> {
+    let identity = folder.identity().ok()?;
+    let settled = i128::from(identity.mtime.max(identity.ctime) + TICKS);
+    (settled < now.unix_timestamp_nanos()).then(|| stamp(identity))
+}
+
+/// Whether every path is what it was seen to be. Where the work directory's own names are `as_known`, so is
+/// what kind of thing each of them is.
+fn unchanged(folder: &Folder, found: Records, as_known: bool) -> bool {
     let (todo, changed) = (Mutex::new(found), AtomicBool::new(false));
     let work = || {
         while !changed.load(Ordering::Relaxed) {
@@ -410,9 +444,10 @@ fn unchanged(work_dir: &Utf8Path, found: Records) -> io::Result<bool> {
                 .block(BLOCK);
             let Some(block) = block else { break };
             let mut records = Records(block);
-            let same = records
-                .by_ref()
-                .all(|(path, found)| found.still(&folder, path));
+            let same = records.by_ref().all(|(path, found)| {
+                let known = as_known && matches!(found, Found::Kind(_)) && !path.contains('/');
+                known || found.still(folder, path)
+            });
             if !same || !records.0.is_empty() {
                 changed.store(true, Ordering::Relaxed);
             }
@@ -421,9 +456,14 @@ fn unchanged(work_dir: &Utf8Path, found: Records) -> io::Result<bool> {
     // A thread costs about as much as 50 looks.
     let blocks = todo.lock().unwrap_or_else(PoisonError::into_inner).0.len() / (BLOCK * 64);
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let core = Core::current();
+    let elsewhere = || {
+        core.leave();
+        work();
+    };
     thread::scope(|scope| {
-        (0..blocks.min(threads - 1)).for_each(|_| drop(scope.spawn(work)));
+        (0..blocks.min(threads - 1)).for_each(|_| drop(scope.spawn(elsewhere)));
         work();
     });
-    Ok(!changed.into_inner())
+    !changed.into_inner()
 }

@@ -9,14 +9,17 @@
 use std::{io, ops::Range};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     action::manifest,
     graph::{Graph, Task},
     host::{Kind, Look, Stat},
-    plan::{Surroundings, model::Plan, top_level},
+    plan::{
+        Surroundings,
+        model::{Cluster, Plan},
+        top_level,
+    },
 };
 
 /// The nodes of a plan's text, and what of its clusters matters to others.
@@ -24,10 +27,11 @@ use crate::{
 pub(super) struct Nodes {
     /// First and last byte of each top-level node.
     places: Vec<(u32, u32)>,
-    /// Of each node: the network of the cluster that it is, as its place among the names; `None` for any other
-    /// node.
-    networks: Vec<Option<usize>>,
-    names: IndexSet<Option<String>>,
+    /// Of each node: a checksum of the network of the cluster that it is; `None` for any other node.
+    networks: Vec<Option<u32>>,
+    /// Whether the mesh has several networks. A cut that has not as many is no cut, so two of one checksum cost
+    /// a whole walk and nothing else.
+    several: bool,
 }
 
 /// A plan's text cut down, before an edit and after.
@@ -39,6 +43,14 @@ pub(super) struct Cut {
     pub(super) nodes: Nodes,
     /// Which of them were edited.
     pub(super) edited: Vec<usize>,
+}
+
+fn at(text: &str, (start, end): (u32, u32)) -> Option<&str> {
+    text.get(start as usize..end as usize)
+}
+
+fn network(cluster: &Cluster) -> u32 {
+    crc32fast::hash(cluster.network.as_deref().unwrap_or_default().as_bytes())
 }
 
 /// The word that begins a node.
@@ -56,35 +68,26 @@ impl Nodes {
         if !is_loose(plan, graph) {
             return None;
         }
-        let mut names = IndexSet::new();
         let mut clusters = plan.clusters.iter();
         let (mut places, mut networks) = (Vec::new(), Vec::new());
         for Range { start, end } in top_level(text)? {
             places.push((u32::try_from(start).ok()?, u32::try_from(end).ok()?));
             networks.push(match word(&text[start..end]) {
                 "include" => return None,
-                CLUSTER => {
-                    let network = clusters.next()?.network.clone();
-                    Some(names.insert_full(network).0)
-                }
+                CLUSTER => Some(network(clusters.next()?)),
                 _ => None,
             });
         }
         clusters.next().is_none().then_some(Self {
             places,
             networks,
-            names,
+            several: plan.mesh.several_networks,
         })
-    }
-
-    fn text<'a>(&self, text: &'a str, node: usize) -> Option<&'a str> {
-        let (start, end) = self.places[node];
-        text.get(start as usize..end as usize)
     }
 
     /// Cuts the plan down to what an edit of `old` to `new` touched. `None` where other nodes than clusters
     /// were touched, or nodes came or went.
-    pub(super) fn cut(&self, old: &str, new: &str) -> Option<Cut> {
+    pub(super) fn cut(self, old: &str, new: &str) -> Option<Cut> {
         let same = |a: &mut dyn Iterator<Item = (u8, u8)>| a.take_while(|(x, y)| x == y).count();
         let head = same(&mut old.bytes().zip(new.bytes()));
         let most = old.len().min(new.len()) - head;
@@ -121,40 +124,34 @@ impl Nodes {
         {
             return None;
         }
-        let mut nodes = Self {
-            places: self.places[..range.start].to_vec(),
-            networks: self.networks.clone(),
-            names: self.names.clone(),
-        };
+        let mut places = self.places[..range.start].to_vec();
         for Range { start, end } in read {
-            nodes.places.push((
+            places.push((
                 u32::try_from(start + from).ok()?,
                 u32::try_from(end + from).ok()?,
             ));
         }
         for (start, end) in &self.places[range.end..] {
-            nodes.places.push((moved(*start)?, moved(*end)?));
+            places.push((moved(*start)?, moved(*end)?));
         }
         let edited: Vec<_> = range
-            .filter(|node| self.text(old, *node) != nodes.text(new, *node))
+            .filter(|node| at(old, self.places[*node]) != at(new, places[*node]))
             .collect();
         for &node in &edited {
-            let cluster = nodes
-                .text(new, node)
-                .is_some_and(|text| word(text) == CLUSTER);
+            let cluster = at(new, places[node]).is_some_and(|text| word(text) == CLUSTER);
             if !cluster || self.networks[node].is_none() {
                 return None;
             }
         }
         let kept = self.kept(&edited);
-        let join = |nodes: &Self, text: &str| {
-            let texts: Option<Vec<_>> = kept.iter().map(|node| nodes.text(text, *node)).collect();
-            Some(texts?.join("\n"))
+        let join = |text: &str, places: &[(u32, u32)]| {
+            let texts = kept.iter().map(|node| at(text, places[*node]));
+            Some(texts.collect::<Option<Vec<_>>>()?.join("\n"))
         };
         Some(Cut {
-            old: join(self, old)?,
-            new: join(&nodes, new)?,
-            nodes,
+            old: join(old, &self.places)?,
+            new: join(new, &places)?,
+            nodes: Self { places, ..self },
             edited,
         })
     }
@@ -181,15 +178,14 @@ impl Nodes {
         let kept = self.kept(edited).into_iter();
         let clusters = kept.filter(|n| self.networks[*n].is_some());
         for (node, cluster) in clusters.collect::<Vec<_>>().into_iter().zip(&new.clusters) {
-            let (place, _) = self.names.insert_full(cluster.network.clone());
-            self.networks[node] = Some(place);
+            self.networks[node] = Some(network(cluster));
         }
     }
 }
 
 /// True where clusters have nothing to do with each other but their mesh's networks.
 fn is_loose(plan: &Plan, graph: &Graph) -> bool {
-    let alone = |c: &crate::plan::model::Cluster| c.context.is_none() && c.remote_of.is_none();
+    let alone = |c: &Cluster| c.context.is_none() && c.remote_of.is_none();
     plan.workloads.is_empty()
         && plan.tasks.is_empty()
         && plan.clusters.iter().all(alone)
@@ -201,7 +197,7 @@ fn is_loose(plan: &Plan, graph: &Graph) -> bool {
 }
 
 /// Whether the cut plan can stand for the whole one.
-pub(super) fn fits(old: (&Plan, &Graph), new: (&Plan, &Graph)) -> bool {
+pub(super) fn fits(nodes: &Nodes, old: (&Plan, &Graph), new: (&Plan, &Graph)) -> bool {
     let (tasks, others) = (&old.1.tasks, &new.1.tasks);
     // The same tasks, of which the same are undone for the same reasons.
     let same = tasks.len() == others.len()
@@ -211,7 +207,7 @@ pub(super) fn fits(old: (&Plan, &Graph), new: (&Plan, &Graph)) -> bool {
         });
     same && is_loose(old.0, old.1)
         && is_loose(new.0, new.1)
-        && old.0.mesh.several_networks == new.0.mesh.several_networks
+        && [old, new].map(|cut| cut.0.mesh.several_networks) == [nodes.several; 2]
         && old.0.work_dir == new.0.work_dir
 }
 

@@ -11,7 +11,7 @@ use crate::{
         Site, Teller,
         crew::Product,
         log::{FileRecord, TaskRecord},
-        publish::Staged,
+        publish::{Staged, ToSync},
         recipe::Recipe,
         scheduler::Scheduler,
     },
@@ -77,13 +77,13 @@ impl Runner {
         self.syncing.is_empty() && (old || self.waiting.len() >= GROUP)
     }
 
-    /// Takes what waits as the next group. Returns where to make it durable.
-    pub(super) fn begin_group(&mut self) -> Vec<Utf8PathBuf> {
+    /// Takes what waits as the next group. Returns what is to be synced for it.
+    pub(super) fn begin_group(&mut self) -> ToSync {
         self.syncing = std::mem::take(&mut self.waiting);
         self.group += 1;
         self.waiting_since = None;
         let staged = self.syncing.iter().map(|(_, product, _)| &product.staged);
-        self.shared.publisher.filesystems(staged)
+        self.shared.publisher.to_sync(staged)
     }
 
     pub(super) fn flush_log(&mut self) -> Result<(), String> {
@@ -257,7 +257,7 @@ impl Runner {
             if self.changed {
                 shared
                     .publisher
-                    .sync_names()
+                    .sync_published(&shared.site.plan.state_dir().join("log"))
                     .map_err(|e| format!("cannot make the new names durable: {e}"))?;
                 let compacted = self.log.compact(shared.publisher.stage_dir());
                 compacted.map_err(|e| format!("cannot write the build log anew: {e}"))?;

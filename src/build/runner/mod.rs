@@ -367,8 +367,8 @@ impl Runner {
                 Some(Message::Synced(..)) | None => {}
             }
             if self.is_group() {
-                let paths = self.begin_group();
-                crew.sync(self.group, paths);
+                let what = self.begin_group();
+                crew.sync(self.group, what);
             }
         }
         self.publish(&mut scheduler, teller);

@@ -1,0 +1,204 @@
+//! What the benchmarks compare with: the least that the same work costs without an engine, and a kubectl that
+//! answers from memory after a given time. It knows nothing of plans and graphs.
+#![allow(missing_docs, clippy::print_stdout, clippy::print_stderr)]
+
+use std::{
+    env,
+    error::Error,
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    process::{Command, ExitCode},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use meshplan::{
+    action::pki::{self, Bundle, Issuer, Request, Role},
+    plan::model::{KeyAlgorithm, Subject, Validity},
+};
+use time::OffsetDateTime;
+
+type Done<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().collect();
+    let called = words[0].rsplit('/').next().unwrap_or_default();
+    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    let done = match (called, words.as_slice()) {
+        ("kubectl", asked) => kubectl(asked),
+        (_, ["stat", list]) => stat(list),
+        (_, ["build", count, dir]) => number(count).and_then(|count| build(count, dir)),
+        (_, ["keygen", count, threads]) => {
+            number(count).and_then(|count| keygen(count, number(threads)?))
+        }
+        // cargo runs bench targets with words of its own.
+        _ => Ok(()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("floor: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn number(text: &str) -> Done<usize> {
+    Ok(text.parse()?)
+}
+
+/// Looks at every file that a list names, one after the other.
+fn stat(list: &str) -> Done<()> {
+    for path in fs::read_to_string(list)?.lines() {
+        fs::symlink_metadata(path)?;
+    }
+    Ok(())
+}
+
+fn write(path: &str, mode: u32, bytes: &[u8]) -> Done<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(mode).open(path)?;
+    Ok(file.write_all(bytes)?)
+}
+
+/// An `install.yaml` is about as long.
+const MANIFEST: [u8; 1_100] = [b'x'; 1_100];
+
+/// Keys, certificates, checks and files of so many clusters, on all cores, made durable by one sync.
+fn build(count: usize, dir: &str) -> Done<()> {
+    let now = OffsetDateTime::now_utc();
+    let request = |locality: Option<String>, pathlen| Request {
+        subject: Subject {
+            organization: "Istio".to_owned(),
+            common_name: "Intermediate CA".to_owned(),
+        },
+        locality,
+        dns: vec!["istiod.istio-system.svc".to_owned()],
+        uris: Vec::new(),
+        validity: Validity::For(Duration::from_secs(730 * 86_400)),
+        role: Role::Ca { pathlen },
+    };
+    let root_key = pki::generate_key(KeyAlgorithm::EcdsaP256)?;
+    let root_request = Request {
+        validity: Validity::For(Duration::from_secs(3_650 * 86_400)),
+        ..request(None, None)
+    };
+    let root = pki::self_sign(&root_key, &root_request, None, now)?;
+    let issuer = Issuer::load(&[&root], &root_key, now).map_err(|e| format!("{e:?}"))?;
+    write(&format!("{dir}/root-key.pem"), 0o600, &root_key)?;
+    write(&format!("{dir}/root-cert.pem"), 0o644, &root)?;
+    let next = AtomicUsize::new(0);
+    let work = || -> Done<()> {
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            if place >= count {
+                return Ok(());
+            }
+            let name = format!("c{place}");
+            let key = pki::generate_key(KeyAlgorithm::EcdsaP256)?;
+            let public = pki::public_key(&key)?;
+            let signed = issuer.sign(&request(Some(name.clone()), Some(0)), &public, now)?;
+            let bundle = Bundle {
+                ca_cert: &signed.pem,
+                ca_key: &key,
+                cert_chain: &signed.pem,
+                root_cert: &root,
+            };
+            let findings = pki::judge(&bundle, now);
+            if findings.iter().any(|f| f.is_error()) {
+                return Err("a bundle that istiod would refuse".into());
+            }
+            let folder = format!("{dir}/{name}");
+            fs::create_dir(&folder)?;
+            write(&format!("{folder}/ca-key.pem"), 0o600, &key)?;
+            write(&format!("{folder}/ca-cert.pem"), 0o644, &signed.pem)?;
+            write(&format!("{folder}/cert-chain.pem"), 0o644, &signed.pem)?;
+            write(&format!("{folder}/root-cert.pem"), 0o644, &root)?;
+            write(&format!("{folder}/install.yaml"), 0o644, &MANIFEST)?;
+        }
+    };
+    on_all_cores(&work)?;
+    Ok(rustix::fs::syncfs(File::open(dir)?)?)
+}
+
+fn on_all_cores(work: &(impl Fn() -> Done<()> + Sync)) -> Done<()> {
+    let cores = thread::available_parallelism()?.get();
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let mut ended = threads.into_iter().map(|t| t.join());
+        ended.try_for_each(|end| end.unwrap_or_else(|_| Err("a thread gave up".into())))
+    })
+}
+
+/// Mean seconds that an RSA-4096 key takes with so many threads at it.
+fn keygen(count: usize, threads: usize) -> Done<()> {
+    let work = || -> Done<Duration> {
+        let start = Instant::now();
+        for _ in 0..count {
+            pki::generate_key(KeyAlgorithm::Rsa4096)?;
+        }
+        Ok(start.elapsed())
+    };
+    let took: Done<Vec<Duration>> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let ended = threads.into_iter().map(|t| t.join());
+        ended
+            .map(|end| end.unwrap_or_else(|_| Err("a thread gave up".into())))
+            .collect()
+    });
+    let sum: Duration = took?.iter().sum();
+    println!("{}", sum.as_secs_f64() / (count * threads) as f64);
+    Ok(())
+}
+
+/// Answers what was answered before, after MILLIS. What was never asked goes to the kubectl behind (BEHIND),
+/// whose answer is kept in ANSWERS; each call leaves a line there.
+fn kubectl(words: &[&str]) -> Done<()> {
+    let answers = env::var("ANSWERS")?;
+    let mut asked = words.join("\n").into_bytes();
+    if words.contains(&"-f") {
+        asked.push(b'\n');
+        std::io::stdin().read_to_end(&mut asked)?;
+    }
+    let name: String = pki::digest(&asked)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let kept = format!("{answers}/{name}");
+    if let Ok(answer) = fs::read(&kept) {
+        let mut calls = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(format!("{answers}/calls"))?;
+        calls.write_all(format!("{}\n", words.join(" ")).as_bytes())?;
+        thread::sleep(Duration::from_millis(env::var("MILLIS")?.parse()?));
+        return Ok(std::io::stdout().write_all(&answer)?);
+    }
+    let stdin = format!("{kept}.asked");
+    fs::write(&stdin, &asked[words.join("\n").len().min(asked.len())..])?;
+    let mut text = fs::read(&stdin)?;
+    if !text.is_empty() {
+        text.remove(0);
+        fs::write(&stdin, &text)?;
+    }
+    let output = Command::new(env::var("BEHIND")?)
+        .args(words)
+        .stdin(File::open(&stdin)?)
+        .output()?;
+    // A change is none that may be answered from memory.
+    let reads = ["get", "version", "config", "auth"];
+    if output.status.success()
+        && words.iter().any(|w| reads.contains(w))
+        && env::var_os("KEEP").is_some()
+    {
+        fs::write(&kept, &output.stdout)?;
+    }
+    std::io::stdout().write_all(&output.stdout)?;
+    std::io::stderr().write_all(&output.stderr)?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err("the kubectl behind failed".into()),
+    }
+}
