@@ -81,8 +81,8 @@ pub(super) enum Message {
 
 /// What a worker tells.
 pub(super) enum News {
-    /// It begins.
-    Begins,
+    /// The worker of that number, from 0 on among its pool's, begins it.
+    Begins(usize),
     /// It waits for this.
     Waits(String),
     /// It ended.
@@ -115,7 +115,7 @@ impl From<String> for Failure {
 /// more while there is more to do than threads, up to a limit.
 pub(super) struct Crew {
     shared: Arc<Shared>,
-    results: Sender<Message>,
+    results: Sender<Vec<Message>>,
     here: Pool,
     clusters: Pool,
     children: HashSet<TaskId>,
@@ -146,7 +146,7 @@ impl Crew {
     /// At most `jobs` threads work here, and `cluster_jobs` on clusters.
     pub(super) fn new(
         shared: Arc<Shared>,
-        results: Sender<Message>,
+        results: Sender<Vec<Message>>,
         jobs: usize,
         cluster_jobs: usize,
     ) -> Self {
@@ -171,12 +171,16 @@ impl Crew {
         let pool = self.pool(lane);
         pool.at_work += 1;
         if pool.at_work > pool.threads && pool.threads < pool.limit {
+            let (number, queue) = (pool.threads, pool.queue.clone());
             pool.threads += 1;
-            let queue = pool.queue.clone();
             let core = Core::current();
             std::thread::spawn(move || {
                 core.leave();
-                work(&shared, &results, &queue);
+                let mouth = Mouth {
+                    results,
+                    unsaid: Vec::new(),
+                };
+                work(&shared, mouth, &queue, number);
             });
         }
         // The queue's other end lives in this very struct, so it takes everything.
@@ -196,7 +200,10 @@ impl Crew {
     pub(super) fn sync(&self, group: u64, what: ToSync) {
         let (shared, results) = (self.shared.clone(), self.results.clone());
         std::thread::spawn(move || {
-            let _ = results.send(Message::Synced(group, shared.publisher.sync_all(&what)));
+            let _ = results.send(vec![Message::Synced(
+                group,
+                shared.publisher.sync_all(&what),
+            )]);
         });
     }
 
@@ -206,25 +213,52 @@ impl Crew {
     }
 }
 
-fn work(shared: &Shared, results: &Sender<Message>, queue: &Mutex<Receiver<(TaskId, i64)>>) {
-    loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((task, began_at)) = next else { return };
+/// Tells what a worker did. Small files are told of several at a time: each word wakes the owner of the run,
+/// which takes about as long as one of them.
+struct Mouth {
+    results: Sender<Vec<Message>>,
+    unsaid: Vec<Message>,
+}
+
+/// So long a message may wait for others.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+impl Mouth {
+    /// False where nobody listens any more.
+    fn say_all(&mut self) -> bool {
+        self.unsaid.is_empty() || self.results.send(std::mem::take(&mut self.unsaid)).is_ok()
+    }
+
+    fn tell(&mut self, task: TaskId, at: Instant, news: News, now: bool) -> bool {
+        let message = Message::Task { task, at, news };
+        self.unsaid.push(message);
+        let first = match self.unsaid.first() {
+            Some(Message::Task { at, .. }) => *at,
+            _ => at,
+        };
+        !(now || at - first > PATIENCE) || self.say_all()
+    }
+}
+
+fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<(TaskId, i64)>>, number: usize) {
+    // Whoever listens no more has ended the run.
+    while let Some((task, began_at)) = next(queue, &mut mouth) {
         let action = shared.site.graph.task(task).action;
         // Nothing is begun after an interrupt. A child that was given is waited for, and ends at once.
         if shared.site.interrupt.is_set() && action.is_built_in_file() {
+            mouth.say_all();
             return;
         }
         let at = Instant::now();
-        // Whoever listens no more has ended the run.
-        let tell = |at, news| results.send(Message::Task { task, at, news }).is_ok();
-        if !tell(at, News::Begins) {
+        // A key may take seconds.
+        let is_small = action.is_built_in_file() && !matches!(action, Action::Key(_));
+        if !mouth.tell(task, at, News::Begins(number), !is_small) {
             return;
         }
         let result = match action {
             Action::Step(..) => {
                 let mut waits = |on| {
-                    let _ = tell(Instant::now(), News::Waits(on));
+                    mouth.tell(task, Instant::now(), News::Waits(on), true);
                 };
                 steps::run(shared, task, &mut waits).map(Done::Step)
             }
@@ -236,10 +270,24 @@ fn work(shared: &Shared, results: &Sender<Message>, queue: &Mutex<Receiver<(Task
         };
         let end = Instant::now();
         let (took, result) = (end - at, Box::new(result));
-        if !tell(end, News::Ended { took, result }) {
+        let now = !action.is_built_in_file();
+        if !mouth.tell(task, end, News::Ended { took, result }, now) {
             return;
         }
     }
+}
+
+/// The next of a queue; all is said before it is waited for.
+fn next(queue: &Mutex<Receiver<(TaskId, i64)>>, mouth: &mut Mouth) -> Option<(TaskId, i64)> {
+    // Somebody who waits for the next holds the queue.
+    let at_once = queue
+        .try_lock()
+        .ok()
+        .and_then(|queue| queue.try_recv().ok());
+    at_once.or_else(|| {
+        let queue = || queue.lock().unwrap_or_else(PoisonError::into_inner);
+        mouth.say_all().then(|| queue().recv().ok())?
+    })
 }
 
 impl Shared {

@@ -60,6 +60,8 @@ pub enum Event {
         task: String,
         /// What it does, such as `sign cluster1/ca-cert.pem`.
         doing: String,
+        /// Who does it, from 0 on among the workers of this machine, or those of cluster steps.
+        worker: usize,
     },
     /// A built-in file is whole, and waits for its group to be synced and published. `task-finished` tells
     /// that it has its name.

@@ -91,7 +91,7 @@ impl Human {
             Event::Warning { message, help, .. } => self.warning(message, help),
             Event::Verdict { task, verdict, why } => self.verdict(task, *verdict, why),
             Event::Planned { stale, current } => self.planned(*stale, *current),
-            Event::TaskStarted { task, doing } => {
+            Event::TaskStarted { task, doing, .. } => {
                 let text = format!("start {}\n", clean_line(doing));
                 self.doing
                     .insert(task.clone(), clean_line(doing).into_owned());

@@ -160,7 +160,7 @@ impl View {
     fn note(&mut self, event: &Event) {
         match event {
             Event::Planned { stale, .. } => self.total = *stale,
-            Event::TaskStarted { task, doing } => {
+            Event::TaskStarted { task, doing, .. } => {
                 self.running.insert(
                     task.clone(),
                     Running {
@@ -312,6 +312,7 @@ mod tests {
             self.tell(&Event::TaskStarted {
                 task: name.into(),
                 doing: format!("sign {name}"),
+                worker: 0,
             });
         }
 

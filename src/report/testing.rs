@@ -51,6 +51,7 @@ pub(super) fn failing_run() -> Vec<Event> {
         Event::TaskStarted {
             task: text("cluster1/ca-cert.pem"),
             doing: text("sign cluster1/ca-cert.pem"),
+            worker: 1,
         },
         Event::TaskFinished {
             task: text("cluster1/ca-cert.pem"),
@@ -61,6 +62,7 @@ pub(super) fn failing_run() -> Vec<Event> {
         Event::TaskStarted {
             task: text("cluster1-install"),
             doing: text("apply cluster1-install"),
+            worker: 0,
         },
         Event::TaskFailed {
             task: text("cluster1-install"),
@@ -123,6 +125,7 @@ pub(super) fn one_of_each(tail: &str) -> Vec<Event> {
         Event::TaskStarted {
             task: text("cluster1/ca-cert.pem"),
             doing: text("sign cluster1/ca-cert.pem"),
+            worker: 1,
         },
         Event::Output {
             task: text("smoke-test"),

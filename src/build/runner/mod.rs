@@ -343,28 +343,35 @@ impl Runner {
             if scheduler.is_over() || (interrupt.is_set() && !crew.has_children()) {
                 break;
             }
-            match self.receive(&inbox) {
-                Some(Message::Task { task, at, news }) => match news {
-                    News::Begins => {
-                        let entry = graph.task(task);
-                        let doing = doing(entry.action, &entry.name);
-                        let task = entry.name.clone();
-                        teller.tell_of(at, Event::TaskStarted { task, doing });
+            for message in self.receive(&inbox) {
+                match message {
+                    Message::Task { task, at, news } => match news {
+                        News::Begins(worker) => {
+                            let entry = graph.task(task);
+                            let doing = doing(entry.action, &entry.name);
+                            let task = entry.name.clone();
+                            let event = Event::TaskStarted {
+                                task,
+                                doing,
+                                worker,
+                            };
+                            teller.tell_of(at, event);
+                        }
+                        News::Waits(on) => {
+                            let task = self.name(task).to_owned();
+                            teller.tell_of(at, Event::TaskWaits { task, on });
+                        }
+                        News::Ended { took, result } => {
+                            crew.ended(task);
+                            self.receive_one(task, at, took, *result, &mut scheduler, teller);
+                        }
+                    },
+                    // One that was named in the meantime, for a child to find, was synced for that.
+                    Message::Synced(group, synced) if group == self.group => {
+                        self.name_group(synced, &mut scheduler, teller);
                     }
-                    News::Waits(on) => {
-                        let task = self.name(task).to_owned();
-                        teller.tell_of(at, Event::TaskWaits { task, on });
-                    }
-                    News::Ended { took, result } => {
-                        crew.ended(task);
-                        self.receive_one(task, at, took, *result, &mut scheduler, teller);
-                    }
-                },
-                // One that was named in the meantime, for a child to find, was synced for that.
-                Some(Message::Synced(group, synced)) if group == self.group => {
-                    self.name_group(synced, &mut scheduler, teller);
+                    Message::Synced(..) => {}
                 }
-                Some(Message::Synced(..)) | None => {}
             }
             if self.is_group() {
                 let what = self.begin_group();
@@ -414,8 +421,11 @@ impl Runner {
     }
 
     /// The next result; returns without one now and then, so that a signal and the age of staged files are seen.
-    fn receive(&self, inbox: &Receiver<Message>) -> Option<Message> {
-        inbox.recv_timeout(Duration::from_millis(50)).ok()
+    fn receive(&self, inbox: &Receiver<Vec<Message>>) -> Vec<Message> {
+        let first = inbox.recv_timeout(Duration::from_millis(50));
+        let mut messages = first.unwrap_or_default();
+        messages.extend(inbox.try_iter().flatten());
+        messages
     }
 
     fn receive_one(

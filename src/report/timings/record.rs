@@ -102,13 +102,6 @@ pub(super) enum State {
     Failed,
 }
 
-/// What a worker did last, and whether it still does.
-#[derive(Debug, Default)]
-struct Worker {
-    task: Option<usize>,
-    busy: bool,
-}
-
 /// One task's times, in microseconds since the run began.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Run {
@@ -140,7 +133,8 @@ pub(super) struct Record {
     pub(super) runs: Vec<Run>,
     /// Tasks in the order in which they started.
     pub(super) started: Vec<usize>,
-    workers: [Vec<Worker>; 2],
+    /// What each worker of a lane did last.
+    workers: [Vec<Option<usize>>; 2],
     pub(super) plan: String,
     pub(super) targets: Vec<String>,
     /// All tasks were judged.
@@ -172,7 +166,7 @@ impl Record {
                 (self.plan, self.targets) = (plan.clone(), targets.clone());
             }
             Event::Planned { .. } => self.planned = at,
-            Event::TaskStarted { task, .. } => self.start(at, task),
+            Event::TaskStarted { task, worker, .. } => self.start(at, task, *worker),
             Event::TaskWaits { task, on } => {
                 if let Some(run) = self.run(task)
                     && run.waits.last().is_none_or(|(_, last)| last != on)
@@ -209,22 +203,18 @@ impl Record {
         self.runs.get_mut(id)
     }
 
-    /// A start takes the first free worker of its lane, as whoever gives out the work does not say which.
-    fn start(&mut self, at: u64, name: &str) {
+    fn start(&mut self, at: u64, name: &str, worker: usize) {
         let Some(&id) = self.by_name.get(name) else {
             return;
         };
         let workers = &mut self.workers[self.tasks[id].kind.lane() as usize];
-        let free = workers.iter().position(|w| !w.busy);
-        let worker = free.unwrap_or_else(|| {
-            workers.push(Worker::default());
-            workers.len() - 1
-        });
+        if workers.len() <= worker {
+            workers.resize(worker + 1, None);
+        }
         let run = &mut self.runs[id];
         run.start = Some(at);
         run.worker = worker;
-        run.follows = workers[worker].task.replace(id);
-        workers[worker].busy = true;
+        run.follows = workers[worker].replace(id);
         self.started.push(id);
     }
 
@@ -238,8 +228,6 @@ impl Record {
         }
         run.worked.get_or_insert(at);
         run.freed = Some(at);
-        let lane = self.tasks[id].kind.lane() as usize;
-        self.workers[lane][run.worker].busy = false;
     }
 
     fn end(&mut self, at: u64, name: &str, state: State, told: &str) {

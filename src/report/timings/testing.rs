@@ -47,6 +47,7 @@ fn event(word: &str, task: String, more: String) -> Event {
         "start" => Event::TaskStarted {
             task,
             doing: String::new(),
+            worker: 0,
         },
         "made" => Event::TaskMade {
             task,
