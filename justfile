@@ -34,9 +34,9 @@ deny:
 bless:
     BLESS=1 cargo test --test errors
 
-# Times against make+openssl and ninja, side by side
-bench:
-    benches/compare.sh
+# Times beside make, ninja, n2, openssl and the floors: all cases, or those named
+bench *CASES:
+    benches/compare.py {{CASES}}
 
 # Everything that CI runs
 ci:

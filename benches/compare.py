@@ -1,0 +1,357 @@
+#!/usr/bin/env python3
+"""Times meshplan beside make, ninja, n2, openssl and the floors, in one go, and prints a table of ratios.
+
+    benches/compare.py [start|idle|edit|ecdsa|rsa|steps|memory|inside …]      (default: all)
+
+BENCH_STEPS=N takes so many clusters for `steps` instead of 1,000, which take 10 minutes to be made.
+
+Needs hyperfine and cargo; another tool that is missing is named and left out. Every build from nothing gets a
+folder of its own and nothing is removed before the end: for minutes after many files were deleted, ext4 takes
+5 to 10 times as long to make new ones (recently_deleted in its inode allocator), whoever makes them.
+"""
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent.parent
+CORES = os.cpu_count()
+ROWS = []
+
+
+def have(tool):
+    if shutil.which(tool):
+        return True
+    print(f"SKIPPED: {tool} is not installed", file=sys.stderr)
+    return False
+
+
+def built(name, *args):
+    """Builds with cargo; the path of what was built."""
+    lines = subprocess.run(
+        ["cargo", *args, "--message-format=json"], cwd=HERE, check=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ).stdout.splitlines()
+    found = [json.loads(line) for line in lines]
+    return [m["executable"] for m in found if m.get("executable") and m["target"]["name"] == name][-1]
+
+
+def row(case, what, seconds, base=None, goal=""):
+    """A line of the table: what took how long, and how often that of the base."""
+    ratio = f"{seconds / base:.2f}" if base else ""
+    ROWS.append((case, what, f"{seconds * 1000:.1f} ms", ratio, goal))
+    print(f"{case:24} {what:34} {seconds * 1000:11.1f} ms {ratio:>9} {goal}", flush=True)
+
+
+def plan(folder, clusters, key="ecdsa-p256", more=lambda n: ""):
+    folder.mkdir(parents=True)
+    lines = ['mesh "mesh1" { }', f'root-ca {{ key "{key}"; }}', f'cluster-ca {{ key "{key}"; }}']
+    lines += [f'cluster "c{n}" {{ network "n{n}"; {more(n)}}}' for n in range(1, clusters + 1)]
+    (folder / "plan.kdl").write_text("\n".join(lines) + "\n")
+    return folder / "plan.kdl"
+
+
+def run(*command, **more):
+    return subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True, **more)
+
+
+def timed(*command, **more):
+    start = time.perf_counter()
+    done = run(*command, **more)
+    return time.perf_counter() - start, done
+
+
+def settled(folder, clusters):
+    """A plan whose runs have nothing to do, told from the index."""
+    path = plan(folder, clusters)
+    run(MESHPLAN, "run", path, "-q")
+    # Times of long ago: no tool takes a file for newer than another.
+    for pattern in ("*.pem", "*.yaml"):
+        for file in folder.rglob(pattern):
+            os.utime(file, (1577836800, 1577836800))
+    run(MESHPLAN, "run", path, "-q")
+    run(MESHPLAN, "run", path, "-q")
+    return path
+
+
+def hyperfine(commands, runs=20):
+    """Mean seconds of each command."""
+    out = WORK / "hyperfine.json"
+    words = ["hyperfine", "-N", "--style", "none", "--warmup", "3", "--runs", str(runs), "--export-json", out]
+    for name, command in commands:
+        words += ["-n", name, command]
+    run(*words)
+    return {r["command"]: r["mean"] for r in json.loads(out.read_text())["results"]}
+
+
+def graph(folder, clusters):
+    """The same graph for ninja and n2 (generator: no log is asked), and for make."""
+    edges = [("root-key.pem", []), ("root-cert.pem", ["root-key.pem"])]
+    for n in range(1, clusters + 1):
+        c = f"c{n}"
+        edges += [
+            (f"{c}/ca-key.pem", []),
+            (f"{c}/ca-cert.pem", [f"{c}/ca-key.pem", "root-cert.pem", "root-key.pem"]),
+            (f"{c}/cert-chain.pem", [f"{c}/ca-cert.pem", "root-cert.pem"]),
+            (f"{c}/root-cert.pem", ["root-cert.pem"]),
+            (f"{c}/install.yaml", []),
+        ]
+    ninja = "rule r\n  command = touch $out\n  generator = 1\n"
+    ninja += "".join(f"build {out}: r {' '.join(ins)}\n" for out, ins in edges)
+    (folder / "build.ninja").write_text(ninja)
+    make = "all: " + " ".join(out for out, _ in edges) + "\n"
+    make += "".join(f"{out}: {' '.join(ins)}\n\tfalse\n" for out, ins in edges)
+    (folder / "Makefile").write_text(make)
+    return [out for out, _ in edges]
+
+
+def n2():
+    """n2 from PATH, or built into target/bench-tools from its repository, which no registry has."""
+    root = HERE / "target" / "bench-tools"
+    tool = shutil.which("n2") or root / "bin" / "n2"
+    if not Path(tool).exists():
+        source = ["--git", "https://github.com/evmar/n2"]
+        subprocess.run(["cargo", "install", "--quiet", "--root", root, *source], capture_output=True)
+    if Path(tool).exists():
+        return tool
+    print(f"SKIPPED: n2 is neither in PATH nor in {root.relative_to(HERE)}, and cannot be fetched", file=sys.stderr)
+    return None
+
+
+def idle():
+    for clusters in (1_000, 10_000):
+        folder = WORK / f"idle{clusters}"
+        path = settled(folder, clusters)
+        files = graph(folder, clusters)
+        listed = folder / "files"
+        listed.write_text("\n".join(str(folder / file) for file in files) + "\n")
+        commands = [("floor", f"{FLOOR} stat {listed}"), ("meshplan", f"{MESHPLAN} run {path}")]
+        if have("ninja"):
+            commands.append(("ninja", f"ninja -C {folder}"))
+        if tool := n2():
+            subprocess.run([tool, "-C", folder], capture_output=True)
+            for file in files:
+                os.utime(folder / file, (1577836800, 1577836800))
+            subprocess.run([tool, "-C", folder], capture_output=True)
+            run(MESHPLAN, "run", path, "-q")
+            run(MESHPLAN, "run", path, "-q")
+            commands.append(("n2", f"{tool} -C {folder}"))
+        if have("make"):
+            commands.append(("make", f"make -s -C {folder} all"))
+        means = hyperfine(commands)
+        case = f"nothing to do, {clusters:,}"
+        row(case, "floor: stat, one thread", means["floor"])
+        row(case, "meshplan / floor", means["meshplan"], means["floor"], "≤ 0.8")
+        for other in ("ninja", "n2", "make"):
+            if other in means:
+                goal = "≥ 4" if other == "ninja" else ""
+                row(case, f"{other} / meshplan", means[other], means["meshplan"], goal)
+
+
+def edit():
+    for clusters in (1_000, 10_000):
+        path = settled(WORK / f"edit{clusters}", clusters)
+        text = path.read_text()
+        middle = re.compile(rf'cluster "c{clusters // 2}" .*')
+        kinds = [
+            ("one install.yaml", lambda n: f'network "m{n}"; '),
+            ("one certificate signed", lambda n: f'ca {{ validity "{400 + n}d"; }}; '),
+        ]
+        for what, node in kinds:
+            quiet, edited = [], []
+            for n in range(15):
+                took, done = timed(MESHPLAN, "run", path)
+                assert "nothing to do" in done.stderr, done.stderr
+                quiet.append(took)
+                path.write_text(middle.sub(f'cluster "c{clusters // 2}" {{ {node(n)}}}', text))
+                took, done = timed(MESHPLAN, "run", path)
+                # The first of a kind puts right what the kind before had made of the cluster.
+                assert " ran," in done.stderr, done.stderr
+                edited.append(took)
+            base, took = statistics.median(quiet), statistics.median(edited)
+            case = f"one cluster edited, {clusters:,}"
+            row(case, f"{what}, above nothing to do", took - base, goal="≤ 20 ms")
+
+
+OPENSSL = """
+CLUSTERS := $(shell seq -f c%.0f {clusters})
+all: $(CLUSTERS:%=%/cert-chain.pem)
+root-key.pem:
+	{root} -out $@
+root-cert.pem: root-key.pem
+	openssl req -x509 -new -sha256 -days 3650 -key root-key.pem -subj '/O=Istio/CN=Root CA' -out $@
+%/ca-key.pem:
+	mkdir -p $* && {key} -out $@
+%/ca.csr: %/ca-key.pem
+	openssl req -new -sha256 -key $< -subj '/O=Istio/CN=Intermediate CA/L=$*' -out $@
+%/ca-cert.pem: %/ca.csr root-cert.pem
+	openssl x509 -req -sha256 -days 730 -CA root-cert.pem -CAkey root-key.pem -in $< -extfile ext -out $@ 2>/dev/null
+%/cert-chain.pem: %/ca-cert.pem root-cert.pem
+	cat $^ > $@ && cp root-cert.pem $*/root-cert.pem
+.SECONDARY:
+"""
+EXTENSIONS = """basicConstraints=critical,CA:TRUE,pathlen:0
+keyUsage=critical,keyCertSign,cRLSign,digitalSignature
+subjectAltName=DNS:istiod.istio-system.svc
+"""
+
+
+def openssl(folder, clusters, key):
+    """What Istio's Makefile does for a cluster, a serial of its own for each certificate, on all cores."""
+    folder.mkdir(parents=True)
+    (folder / "ext").write_text(EXTENSIONS)
+    (folder / "Makefile").write_text(OPENSSL.format(clusters=clusters, root=key, key=key))
+    return timed("make", "-s", "-C", folder, f"-j{CORES}")[0]
+
+
+def ecdsa():
+    case, clusters = "1,000 ECDSA from nothing", 1_000
+    path = plan(WORK / "ecdsa", clusters)
+    ours, loop = [], []
+    for n in range(7):
+        for dirs, took, command in (
+            ("loop", loop, lambda d: (FLOOR, "build", clusters, d)),
+            ("ours", ours, lambda d: (MESHPLAN, "run", path, "-q", "-C", d)),
+        ):
+            folder = WORK / f"ecdsa-{dirs}-{n}"
+            folder.mkdir()
+            took.append(timed(*command(folder))[0])
+    took = statistics.median(ours)
+    row(case, "bare loop, one sync", statistics.median(loop))
+    row(case, "meshplan / bare loop", took, statistics.median(loop), "≤ 1.3")
+    if shutil.which("strace"):
+        folder = WORK / "ecdsa-synced"
+        folder.mkdir()
+        traced = run("strace", "-f", "-T", "-e", "trace=syncfs,fsync,fdatasync", MESHPLAN, "run", path, "-q", "-C", folder)
+        syncs = [float(t) for t in re.findall(r"sync\w*.*<([\d.]+)>", traced.stderr)]
+        row(case, f"of which {len(syncs)} syncs beside the work", sum(syncs), took)
+    if have("make") and have("openssl"):
+        key = "openssl ecparam -name prime256v1 -genkey -noout"
+        hundred = [openssl(WORK / f"ecdsa-make-{n}", 100, key) for n in range(3)]
+        row(case, "make+openssl (100, times ten) / meshplan", 10 * statistics.median(hundred), took, "≥ 100")
+
+
+def rsa():
+    case, clusters = "24 RSA-4096 from nothing", 24
+    path = plan(WORK / "rsa", clusters, key="rsa-4096")
+    ours, means, makes = [], [], []
+    for n in range(3):
+        folder = WORK / f"rsa-ours-{n}"
+        folder.mkdir()
+        ours.append(timed(MESHPLAN, "run", path, "-q", "-C", folder)[0])
+        means.append(float(run(FLOOR, "keygen", 24, CORES).stdout))
+        if shutil.which("make") and shutil.which("openssl"):
+            key = "openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:4096"
+            makes.append(openssl(WORK / f"rsa-make-{n}", clusters, key))
+    took, keys = statistics.mean(ours), clusters + 1
+    bound = clusters * statistics.mean(means) / CORES
+    row(case, f"24 × mean keygen ÷ cores ({24 * CORES * 3} keys)", bound)
+    row(case, "meshplan (25 keys) / bound", took, bound, "≤ 1.05")
+    row(case, "the same, key for key (24 of 25)", took * clusters / keys, bound)
+    if makes:
+        row(case, "make+openssl / meshplan", statistics.mean(makes), took, "≥ 1.5")
+
+
+def steps():
+    clusters, millis = int(os.environ.get("BENCH_STEPS", 1_000)), 100
+    case = f"cluster steps, {clusters:,}"
+    folder = WORK / "steps"
+    # One primary that reads them all: in a mesh of 1,000 primaries a million secrets would be the work.
+    path = plan(
+        folder, clusters,
+        more=lambda n: f'context "ctx{n}"; ' + ("" if n == 1 else 'remote-of "c1"; '),
+    )
+    path.write_text(re.sub(r'network "n\d+"', 'network "n1"', path.read_text()))
+    (folder / "bin").mkdir()
+    (folder / "answers").mkdir()
+    os.symlink(FLOOR, folder / "bin" / "kubectl")
+    fixtures = HERE / "fixtures" / "bin"
+    env = {
+        **os.environ,
+        "KUBECTL": str(folder / "bin" / "kubectl"), "ISTIOCTL": str(fixtures / "istioctl"),
+        "BEHIND": str(fixtures / "kubectl"), "ANSWERS": str(folder / "answers"), "MILLIS": str(millis),
+        "FAKE_DIR": str(folder / "fake"), "FAKE_CONTEXTS": " ".join(f"ctx{n}" for n in range(1, clusters + 1)),
+    }
+    run(MESHPLAN, "run", path, "-q", env=env)
+    # What a run asks that changes nothing is answered from memory from then on.
+    run(MESHPLAN, "run", path, "-q", env={**env, "KEEP": "1"})
+    for jobs in (16, 64):
+        (folder / "answers" / "calls").unlink(missing_ok=True)
+        took, _ = timed(MESHPLAN, "run", path, "-q", "--cluster-jobs", jobs, env=env)
+        calls = (folder / "answers" / "calls").read_text().splitlines()
+        gets = [call for call in calls if "--context" in call]
+        row(case, f"{len(gets) / clusters:.2f} calls a cluster, -{jobs} / latency × calls ÷ {jobs}",
+            took, len(calls) * millis / 1000 / jobs, "≤ 1.05")
+
+
+def start():
+    means = hyperfine(
+        [("version", f"{MESHPLAN} --version"), ("check", f"{MESHPLAN} check {HERE}/plans/demo.kdl")], runs=100
+    )
+    row("start", "--version", means["version"], goal="≤ 5 ms")
+    row("start", "check of the demo", means["check"], goal="≤ 10 ms")
+
+
+# A child's peak counts from its maker's own size on: this one is small.
+PEAK = """
+import os, sys
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(child, 0)
+assert status == 0
+print(usage.ru_maxrss)
+"""
+
+
+def memory():
+    def peak(*command):
+        return int(run(sys.executable, "-I", "-S", "-c", PEAK, *command).stdout.splitlines()[-1]) / 1024
+
+    for clusters in (1_000, 10_000, 100_000):
+        case = f"memory, {clusters:,}"
+        path = plan(WORK / f"memory{clusters}", clusters)
+        peaks = [("from nothing", peak(MESHPLAN, "run", path, "-q"))]
+        peaks.append(("nothing to do, by a walk", peak(MESHPLAN, "run", path, "-q")))
+        peaks.append(("nothing to do, by the index", peak(MESHPLAN, "run", path, "-q")))
+        text = path.read_text()
+        path.write_text(text.replace(f'network "n{clusters // 2}"', 'network "m"'))
+        peaks.append(("one cluster edited", peak(MESHPLAN, "run", path, "-q")))
+        for what, mib in peaks:
+            goal = "≤ 60 MiB" if clusters == 10_000 else ""
+            ROWS.append((case, what, f"{mib:.0f} MiB", "", goal))
+            print(f"{case:24} {what:34} {mib:11.0f} MiB {goal:>16}", flush=True)
+
+
+def inside():
+    # divan prints a table of its own.
+    print(run(INSIDE, "--bench").stdout, flush=True)
+
+
+CASES = {
+    "start": start, "idle": idle, "edit": edit, "ecdsa": ecdsa, "rsa": rsa, "steps": steps, "memory": memory,
+    "inside": inside,
+}
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:] or list(CASES)
+    for name in wanted:
+        if name not in CASES:
+            sys.exit(f"no case {name}: there are {', '.join(CASES)}")
+    if not have("hyperfine"):
+        sys.exit(1)
+    MESHPLAN = built("meshplan", "build", "--release", "--bin", "meshplan")
+    FLOOR = built("floor", "bench", "--no-run", "--bench", "floor")
+    INSIDE = built("inside", "bench", "--no-run", "--bench", "inside")
+    with tempfile.TemporaryDirectory() as work:
+        WORK = Path(work)
+        for name in wanted:
+            CASES[name]()
+    if ROWS:
+        print("\n| case | what | figure | ratio | goal |\n|---|---|---|---|---|")
+    for line in ROWS:
+        print(f"| {' | '.join(line)} |")
