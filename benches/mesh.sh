@@ -83,10 +83,11 @@ ours=$(since "$start")
 # What it asks when nothing is to be done, kept by a kubectl that passes on.
 cat >kubectl-kept <<'K'
 #!/bin/sh
-case " $* " in
-  *' get '*' -f - '* | *' -f - '*' get '*) cat >"$LAB/stdin.$$"; printf '%s\n' "$@" >"$LAB/asked.$$"; exec kubectl "$@" <"$LAB/stdin.$$" ;;
-  *) exec kubectl "$@" ;;
-esac
+case " $* " in *' get '*) ;; *) exec kubectl "$@" ;; esac
+case " $* " in *' -f - '*) ;; *) exec kubectl "$@" ;; esac
+cat >"$LAB/stdin.$$"
+printf '%s\n' "$@" >"$LAB/asked.$$"
+exec kubectl "$@" <"$LAB/stdin.$$"
 K
 chmod +x kubectl-kept
 export CTX_1=east CTX_2=west
