@@ -1,7 +1,7 @@
 //! What a run that found nothing to do had rested on: each question it put to the machine, with the
 //! answer. The next run puts the same questions; where every answer is the same, so is the result, and
 //! neither plan, graph nor log is read. Where the plan alone was edited, and in some clusters alone, only
-//! those are walked ([`slice`]). It knows nothing of why a question was put.
+//! those are walked (`slice`). It knows nothing of why a question was put.
 //!
 //! The index says only what the walk of `freshness` said. It holds for one version and file of meshplan, one
 //! question (plan, `-C`, NAME=VALUE), one state of the build log and of all that was asked (the plan's and
