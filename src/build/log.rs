@@ -124,7 +124,15 @@ impl Log {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(e),
         };
-        let mut log = Self {
+        let mut log = Self::empty(disk, path);
+        if let Some(bytes) = bytes {
+            log.load(&bytes);
+        }
+        Ok(log)
+    }
+
+    fn empty(disk: Arc<dyn Disk + Send + Sync>, path: Utf8PathBuf) -> Self {
+        Self {
             disk,
             path,
             files: HashMap::new(),
@@ -137,11 +145,7 @@ impl Log {
             trouble: None,
             part: None,
             forgot: false,
-        };
-        if let Some(bytes) = bytes {
-            log.load(&bytes);
         }
-        Ok(log)
     }
 
     /// A sound log of `length` bytes, of which only these records are known. Of no other may be asked; it is
@@ -153,18 +157,9 @@ impl Log {
         records: &[Vec<u8>],
     ) -> Option<Self> {
         let mut log = Self {
-            disk,
-            path,
-            files: HashMap::new(),
-            tasks: HashMap::new(),
-            started: HashSet::new(),
             length: Some(length),
-            foreign: false,
-            records: 0,
-            pending: Vec::new(),
-            trouble: None,
             part: Some(length),
-            forgot: false,
+            ..Self::empty(disk, path)
         };
         for record in records {
             log.apply(decode(record)?, 0);
