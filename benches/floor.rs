@@ -18,6 +18,7 @@ use meshplan::{
     action::pki::{self, Bundle, Issuer, Request, Role},
     plan::model::{KeyAlgorithm, Subject, Validity},
 };
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 type Done<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -153,15 +154,16 @@ fn keygen(count: usize, threads: usize) -> Done<()> {
     Ok(())
 }
 
-/// Answers what was answered before, after MILLIS. What was never asked goes to the kubectl behind (BEHIND),
-/// whose answer is kept in ANSWERS; each call leaves a line there.
+/// Answers what was answered before, after MILLIS. What was never asked is answered from objects that are files
+/// (FAKE_DIR/state, as the tests' fake tools have them), or by the kubectl behind (BEHIND); where KEEP is set, such
+/// answers are kept in ANSWERS. Each call that is answered from memory leaves a line there.
 fn kubectl(words: &[&str]) -> Done<()> {
     let answers = env::var("ANSWERS")?;
-    let mut asked = words.join("\n").into_bytes();
+    let mut stdin = Vec::new();
     if words.contains(&"-f") {
-        asked.push(b'\n');
-        std::io::stdin().read_to_end(&mut asked)?;
+        std::io::stdin().read_to_end(&mut stdin)?;
     }
+    let asked = [words.join("\n").as_bytes(), b"\n", &stdin].concat();
     let name: String = pki::digest(&asked)
         .iter()
         .map(|b| format!("{b:02x}"))
@@ -176,29 +178,77 @@ fn kubectl(words: &[&str]) -> Done<()> {
         thread::sleep(Duration::from_millis(env::var("MILLIS")?.parse()?));
         return Ok(std::io::stdout().write_all(&answer)?);
     }
-    let stdin = format!("{kept}.asked");
-    fs::write(&stdin, &asked[words.join("\n").len().min(asked.len())..])?;
-    let mut text = fs::read(&stdin)?;
-    if !text.is_empty() {
-        text.remove(0);
-        fs::write(&stdin, &text)?;
-    }
-    let output = Command::new(env::var("BEHIND")?)
-        .args(words)
-        .stdin(File::open(&stdin)?)
-        .output()?;
+    let answer = match of_objects(words, &stdin)? {
+        Some(answer) => answer,
+        None => {
+            let output = Command::new(env::var("BEHIND")?).args(words).output()?;
+            std::io::stderr().write_all(&output.stderr)?;
+            if !output.status.success() {
+                return Err("the kubectl behind failed".into());
+            }
+            output.stdout
+        }
+    };
     // A change is none that may be answered from memory.
     let reads = ["get", "version", "config", "auth"];
-    if output.status.success()
-        && words.iter().any(|w| reads.contains(w))
-        && env::var_os("KEEP").is_some()
-    {
-        fs::write(&kept, &output.stdout)?;
+    if words.iter().any(|w| reads.contains(w)) && env::var_os("KEEP").is_some() {
+        fs::write(&kept, &answer)?;
     }
-    std::io::stdout().write_all(&output.stdout)?;
-    std::io::stderr().write_all(&output.stderr)?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err("the kubectl behind failed".into()),
+    Ok(std::io::stdout().write_all(&answer)?)
+}
+
+/// What the tests' fake kubectl answers to calls that read or write objects: there are a million of those in a
+/// mesh of 1,000 clusters, and a shell needs seconds for some. `None` for other calls.
+fn of_objects(words: &[&str], stdin: &[u8]) -> Done<Option<Vec<u8>>> {
+    let context = words.iter().skip_while(|w| **w != "--context").nth(1);
+    let (Some(context), true) = (context, words.contains(&"-f")) else {
+        return Ok(None);
+    };
+    let state = format!("{}/state/{context}", env::var("FAKE_DIR")?);
+    fs::create_dir_all(&state)?;
+    let place = |object: &Value| {
+        let [kind, name] = [&object["kind"], &object["metadata"]["name"]].map(Value::as_str);
+        let (kind, name) = (kind.unwrap_or_default(), name.unwrap_or_default());
+        (
+            format!("{kind} {name}"),
+            format!("{state}/{kind}.{name}.json"),
+        )
+    };
+    let object: Value = serde_json::from_slice(stdin)?;
+    let items = object["items"].as_array();
+    if let (true, Some(items)) = (words.contains(&"get"), items) {
+        let found = items.iter().filter_map(|stub| match place(stub) {
+            (name, _) if name == "Namespace kube-system" => {
+                let metadata = json!({"name": "kube-system", "uid": format!("uid-of-{context}")});
+                Some(json!({"kind": "Namespace", "metadata": metadata}))
+            }
+            (_, path) => serde_json::from_slice(&fs::read(path).ok()?).ok(),
+        });
+        let found: Vec<Value> = found.collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": found});
+        let nothing = found.is_empty();
+        return Ok(Some(if nothing {
+            Vec::new()
+        } else {
+            list.to_string().into_bytes()
+        }));
     }
+    if let Some(items) = items {
+        // Whatever is asked, is allowed.
+        let asked = items
+            .iter()
+            .filter(|i| i["kind"] == "SelfSubjectAccessReview");
+        let answers =
+            asked.map(|_| r#"{"kind":"SelfSubjectAccessReview","status":{"allowed":true}}"#);
+        return Ok(Some(answers.collect::<Vec<_>>().join("\n").into_bytes()));
+    }
+    let (name, path) = place(&object);
+    if words.contains(&"create") && fs::exists(&path)? {
+        eprintln!("Error from server (AlreadyExists): {name} already exists");
+        return Err("it is there".into());
+    }
+    let next = format!("{path}.{}", std::process::id());
+    fs::write(&next, stdin)?;
+    fs::rename(&next, path)?;
+    Ok(Some(format!("{name} serverside-applied\n").into_bytes()))
 }
