@@ -5,6 +5,7 @@ mod support;
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
+use meshplan::action::pki;
 use support::{TWO, World};
 
 const KEYS: [&str; 3] = [
@@ -369,4 +370,28 @@ fn clean_takes_what_was_made_and_nothing_else_and_makes_no_second_root() {
         .exits(0);
     let left: Vec<_> = world.tree("out").into_keys().collect();
     assert_eq!(left, ["east/notes.txt"]);
+}
+
+#[test]
+fn workers_that_race_for_a_key_leave_one_key_and_its_certificate() {
+    let plan = r#"mesh "mesh1" { work-dir "out"; }
+root-ca { key "rsa-2048"; }
+cluster-ca { key "rsa-2048"; }
+cluster "east"
+"#;
+    let world = World::new(plan);
+    // More workers than keys: all that are left over race.
+    let first = world.run(&["-j", "8"]).exits(0);
+    assert_eq!(first.ran().len(), 7);
+    assert_eq!(first.events("task-started").len(), 7);
+    for (key, cert) in [("root-key", "root-cert"), ("east/ca-key", "east/ca-cert")] {
+        let (key, cert) = (
+            world.read(&format!("out/{key}.pem")),
+            world.read(&format!("out/{cert}.pem")),
+        );
+        assert_eq!(pki::carries_key(&cert, &key), Ok(()));
+    }
+    let left = fs::read_dir(world.path("out/.meshplan/stage")).unwrap();
+    assert_eq!(left.count(), 0);
+    assert_eq!(world.run(&[]).exits(0).ran(), Vec::<String>::new());
 }

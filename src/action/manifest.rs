@@ -1,6 +1,8 @@
 //! Writes a cluster's `install.yaml` in the dialect of the plan's Istio release. Pure: the plan in,
 //! bytes out, the same bytes for the same plan. It knows nothing of files or of istioctl.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
@@ -288,13 +290,13 @@ fn write_block(out: &mut String, depth: usize, value: &Value) {
     match value {
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {
-                out.push_str(&format!("{pad}{}:", quoted(key)));
+                out.extend([&pad, &*quoted(key), ":"]);
                 write_value(out, depth, value);
             }
         }
         Value::Array(list) if !list.is_empty() => {
             for value in list {
-                out.push_str(&format!("{pad}-"));
+                out.extend([&pad, "-"]);
                 if is_block(value) {
                     // The first line of the block stands behind the dash.
                     let mut block = String::new();
@@ -307,7 +309,10 @@ fn write_block(out: &mut String, depth: usize, value: &Value) {
             }
         }
         scalar => {
-            out.push_str(&scalar.as_str().map_or_else(|| scalar.to_string(), quoted));
+            match scalar.as_str() {
+                Some(text) => out.push_str(&quoted(text)),
+                None => out.push_str(&scalar.to_string()),
+            }
             out.push('\n');
         }
     }
@@ -329,7 +334,7 @@ fn is_block(value: &Value) -> bool {
 }
 
 /// A string as YAML 1.1 and 1.2 both read it.
-fn quoted(text: &str) -> String {
+fn quoted(text: &str) -> Cow<'_, str> {
     const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
     let word = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text
@@ -337,7 +342,7 @@ fn quoted(text: &str) -> String {
             .all(|c| c.is_ascii_alphanumeric() || "._/-".contains(c))
         && !WORDS.iter().any(|w| w.eq_ignore_ascii_case(text));
     if word {
-        return text.to_owned();
+        return text.into();
     }
     let mut out = String::new();
     for c in Value::from(text).to_string().chars() {
@@ -349,7 +354,7 @@ fn quoted(text: &str) -> String {
             c => out.push(c),
         }
     }
-    out
+    out.into()
 }
 
 #[cfg(test)]

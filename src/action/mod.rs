@@ -10,6 +10,7 @@ pub use given::given;
 
 use std::{
     collections::HashMap,
+    ops::Deref,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
@@ -18,11 +19,48 @@ use zeroize::Zeroizing;
 
 use crate::{
     graph::{Action, Owner, Task},
-    plan::model::{Plan, RootCa},
+    plan::model::{KeyAlgorithm, Plan, RootCa},
 };
 
-/// Bytes of a file; wiped from memory with their last owner, since they may be a key.
-pub type Bytes = Arc<Zeroizing<Vec<u8>>>;
+/// Bytes of a file, with their owners.
+pub type Bytes = Arc<Content>;
+
+/// What a file holds; wiped from memory with its last owner, since it may be a key.
+pub struct Content {
+    bytes: Zeroizing<Vec<u8>>,
+    /// SubjectPublicKeyInfo (DER) of a key: to read one costs about as much as to make and sign with it.
+    public_key: OnceLock<Vec<u8>>,
+}
+
+impl Content {
+    /// Nothing is read yet.
+    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self {
+            bytes,
+            public_key: OnceLock::new(),
+        }
+    }
+
+    /// Its public half, of a private key, as [`pki::public_key`] reads it; read once.
+    ///
+    /// # Errors
+    /// As of that.
+    pub fn public_key(&self) -> Result<&[u8], pki::PkiError> {
+        if let Some(known) = self.public_key.get() {
+            return Ok(known);
+        }
+        let read = pki::public_key(&self.bytes)?;
+        Ok(self.public_key.get_or_init(|| read))
+    }
+}
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// A CA that is loaded when it first signs, or why it cannot be.
 type Signer = OnceLock<Result<Arc<pki::Issuer>, String>>;
@@ -67,6 +105,16 @@ impl Trust {
     }
 }
 
+/// The kind of key that the plan asks for; none of a CA brought along, whose key is not made here.
+pub fn key_algorithm(plan: &Plan, owner: Owner) -> Option<KeyAlgorithm> {
+    match (owner, &plan.root) {
+        (Owner::Cluster(c), _) => Some(plan.clusters[c].ca.key),
+        (Owner::Workload(w), _) => Some(plan.workloads[w].key),
+        (Owner::Root, RootCa::Made(spec)) => Some(spec.key),
+        (Owner::Root, RootCa::Given(_)) => None,
+    }
+}
+
 /// Makes the bytes of a built-in file task.
 ///
 /// `inputs` are the task's, in its order. `previous` is the output as it was, where it may matter: a
@@ -84,13 +132,13 @@ pub fn make(
 ) -> Result<Zeroizing<Vec<u8>>, String> {
     let text = |e: pki::PkiError| e.to_string();
     let loaded = |inputs: &[Bytes], key: usize| {
-        let key = inputs[key].as_slice();
+        let key = &inputs[key][..];
         trust.issuer(|| {
             let certs: Vec<&[u8]> = match plan.root {
                 RootCa::Made(_) => vec![&inputs[1]],
                 RootCa::Given(_) => std::iter::once(2)
                     .chain(4..inputs.len())
-                    .map(|i| inputs[i].as_slice())
+                    .map(|i| &inputs[i][..])
                     .collect(),
             };
             pki::Issuer::load(&certs, key, now).map_err(joined)
@@ -98,14 +146,8 @@ pub fn make(
     };
     match task.action {
         Action::Key(owner) => {
-            let algorithm = match (owner, &plan.root) {
-                (Owner::Cluster(c), _) => plan.clusters[c].ca.key,
-                (Owner::Workload(w), _) => plan.workloads[w].key,
-                (Owner::Root, RootCa::Made(spec)) => spec.key,
-                (Owner::Root, RootCa::Given(_)) => {
-                    return Err("the key of a CA brought along is not made here".to_owned());
-                }
-            };
+            let algorithm = key_algorithm(plan, owner);
+            let algorithm = algorithm.ok_or("the key of a CA brought along is not made here")?;
             pki::generate_key(algorithm).map_err(text)
         }
         Action::RootCert => {
@@ -138,7 +180,7 @@ pub fn make(
             let issuer = trust.cluster(workload.cluster, || {
                 let certs: Vec<&[u8]> = std::iter::once(1)
                     .chain(3..inputs.len())
-                    .map(|i| inputs[i].as_slice())
+                    .map(|i| &inputs[i][..])
                     .collect();
                 pki::Issuer::for_workloads(&certs, &inputs[2], now).map_err(joined)
             })?;
@@ -172,7 +214,11 @@ pub fn make(
                 cert_chain: &chain,
                 root_cert: &inputs[2],
             };
-            match pki::judge(&bundle, now).iter().find(|f| f.is_error()) {
+            let key = inputs[0].public_key().map(pki::digest);
+            match pki::judge_with(&bundle, key, now)
+                .iter()
+                .find(|f| f.is_error())
+            {
                 Some(finding) => Err(format!(
                     "istiod would refuse this bundle: {} ({})",
                     finding.message, finding.rule
@@ -189,16 +235,16 @@ pub fn make(
     }
 }
 
-/// Signs for the key whose PEM text is given.
+/// Signs for a private key.
 fn sign(
     issuer: &pki::Issuer,
     request: &pki::Request,
-    key: &[u8],
+    key: &Content,
     now: OffsetDateTime,
 ) -> Result<Zeroizing<Vec<u8>>, String> {
     let text = |e: pki::PkiError| e.to_string();
-    let public_key = pki::public_key(key).map_err(text)?;
-    let signed = issuer.sign(request, &public_key, now).map_err(text)?;
+    let public_key = key.public_key().map_err(text)?;
+    let signed = issuer.sign(request, public_key, now).map_err(text)?;
     Ok(Zeroizing::new(signed.pem))
 }
 
@@ -211,7 +257,7 @@ fn between(plan: &Plan, brought: &[Bytes], now: OffsetDateTime) -> Result<Vec<u8
 }
 
 fn path(certs: &[Bytes], now: OffsetDateTime) -> Result<pki::Path, String> {
-    let certs: Vec<&[u8]> = certs.iter().map(|c| c.as_slice()).collect();
+    let certs: Vec<&[u8]> = certs.iter().map(|c| &c[..]).collect();
     pki::Path::build(&certs, now).map_err(joined)
 }
 

@@ -109,7 +109,7 @@ struct Sweep<'a> {
 impl Sweep<'_> {
     fn task(&mut self, id: TaskId) -> Result<(), RunError> {
         let task = self.site.graph.task(id);
-        let Some(record) = self.log.task(&task.name).cloned() else {
+        let Some(record) = self.log.task(&task.name) else {
             for &file in &task.outputs {
                 if self.is_there(file) {
                     self.keep(file, "meshplan did not make it");
@@ -134,7 +134,7 @@ impl Sweep<'_> {
     }
 
     fn keep(&mut self, file: FileId, why: &str) {
-        let name = self.site.graph.file_at(file).name.clone();
+        let name = self.site.graph.file_at(file).name.to_string();
         self.done.push(Cleaned::Kept(name, why.to_owned()));
     }
 
@@ -191,7 +191,7 @@ impl Sweep<'_> {
             disk.remove(&file.path).map_err(wrong)?;
             self.log.put_gone(&file.name);
         }
-        let name = file.name.clone();
+        let name = file.name.to_string();
         self.done.push(if archived {
             Cleaned::Archived(name)
         } else {

@@ -5,7 +5,8 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, Sender},
     },
     time::{Duration, Instant},
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 use super::{
     Site,
     fleet::Fleet,
-    freshness::{self, Judged},
+    freshness::{self, Verdicts},
     lane,
     log::Facts,
     publish::{Publisher, Staged, ToSync},
@@ -26,13 +27,13 @@ use super::{
 };
 use crate::{
     action::{
-        self, Bytes, Trust,
+        self, Bytes, Content, Trust,
         cluster::Allowed,
         pki::{self, Digest},
     },
     graph::{Action, FileId, TaskId},
     host::{Core, lock::Lock, process},
-    plan::model::RootCa,
+    plan::model::{KeyAlgorithm, RootCa},
 };
 
 /// What workers share. They read it; files go out only through the publisher's stage.
@@ -43,12 +44,29 @@ pub(super) struct Shared {
     pub(super) trust: Trust,
     /// Files made in this run and not published yet, and those that many read.
     pub(super) made: Mutex<HashMap<FileId, Bytes>>,
-    pub(super) judged: HashMap<TaskId, Judged>,
+    pub(super) judged: Verdicts,
     pub(super) fleet: Fleet,
     /// What may be replaced in a cluster.
     pub(super) allowed: Allowed,
     /// Cluster steps at once.
     pub(super) cluster_jobs: usize,
+}
+
+/// A key that takes long. A worker that has nothing else to do makes one too, and the first that is there is
+/// taken: how long an RSA key takes is chance, and the last of a run would leave all cores but one idle.
+#[derive(Default)]
+struct Race {
+    since: OnceLock<Instant>,
+    over: AtomicBool,
+}
+
+/// What a worker is given.
+struct Job {
+    task: TaskId,
+    began_at: i64,
+    race: Option<Arc<Race>>,
+    /// Another one is at it.
+    helps: bool,
 }
 
 /// A built-in file, made and staged.
@@ -85,6 +103,8 @@ pub(super) enum News {
     Begins(usize),
     /// It waits for this.
     Waits(String),
+    /// Another worker made it first.
+    Lost,
     /// It ended.
     Ended {
         took: Duration,
@@ -119,11 +139,13 @@ pub(super) struct Crew {
     here: Pool,
     clusters: Pool,
     children: HashSet<TaskId>,
+    /// With the number of workers that are at each.
+    races: HashMap<TaskId, (usize, Arc<Race>)>,
 }
 
 struct Pool {
-    jobs: Sender<(TaskId, i64)>,
-    queue: Arc<Mutex<Receiver<(TaskId, i64)>>>,
+    jobs: Sender<Job>,
+    queue: Arc<Mutex<Receiver<Job>>>,
     threads: usize,
     limit: usize,
     at_work: usize,
@@ -156,6 +178,7 @@ impl Crew {
             here: Pool::new(jobs),
             clusters: Pool::new(cluster_jobs),
             children: HashSet::new(),
+            races: HashMap::new(),
         }
     }
 
@@ -167,6 +190,39 @@ impl Crew {
     }
 
     pub(super) fn give(&mut self, id: TaskId, lane: Lane, began_at: i64, child: bool) {
+        let race = self.shared.takes_long(id).then(Arc::default);
+        if let Some(race) = &race {
+            self.races.insert(id, (1, Arc::clone(race)));
+        }
+        if child {
+            self.children.insert(id);
+        }
+        let job = Job {
+            task: id,
+            began_at,
+            race,
+            helps: false,
+        };
+        self.hand(lane, job);
+    }
+
+    /// Has workers that would be idle help with what takes long.
+    pub(super) fn help(&mut self) {
+        while self.here.at_work < self.here.limit
+            && let Some((&task, (racers, race))) = self.races.iter_mut().min_by_key(|(_, r)| r.0)
+        {
+            *racers += 1;
+            let job = Job {
+                task,
+                began_at: 0,
+                race: Some(race.clone()),
+                helps: true,
+            };
+            self.hand(Lane::File, job);
+        }
+    }
+
+    fn hand(&mut self, lane: Lane, job: Job) {
         let (shared, results) = (self.shared.clone(), self.results.clone());
         let pool = self.pool(lane);
         pool.at_work += 1;
@@ -184,14 +240,17 @@ impl Crew {
             });
         }
         // The queue's other end lives in this very struct, so it takes everything.
-        let _ = pool.jobs.send((id, began_at));
-        if child {
-            self.children.insert(id);
-        }
+        let _ = pool.jobs.send(job);
     }
 
     pub(super) fn ended(&mut self, id: TaskId) {
         self.children.remove(&id);
+        self.races.remove(&id);
+        self.lost(id);
+    }
+
+    /// Somebody else was first.
+    pub(super) fn lost(&mut self, id: TaskId) {
         let lane = lane(&self.shared.site.graph, id);
         self.pool(lane).at_work -= 1;
     }
@@ -240,19 +299,21 @@ impl Mouth {
     }
 }
 
-fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<(TaskId, i64)>>, number: usize) {
+fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Job>>, number: usize) {
     // Whoever listens no more has ended the run.
-    while let Some((task, began_at)) = next(queue, &mut mouth) {
+    while let Some(job) = next(queue, &mut mouth) {
+        let task = job.task;
         let action = shared.site.graph.task(task).action;
         // Nothing is begun after an interrupt. A child that was given is waited for, and ends at once.
         if shared.site.interrupt.is_set() && action.is_built_in_file() {
             mouth.say_all();
             return;
         }
-        let at = Instant::now();
+        let race = job.race.as_deref();
+        let at = race.map_or_else(Instant::now, |r| *r.since.get_or_init(Instant::now));
         // A key may take seconds.
         let is_small = action.is_built_in_file() && !matches!(action, Action::Key(_));
-        if !mouth.tell(task, at, News::Begins(number), !is_small) {
+        if !job.helps && !mouth.tell(task, at, News::Begins(number), !is_small) {
             return;
         }
         let result = match action {
@@ -264,9 +325,19 @@ fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<(TaskId, i64)>
             }
             Action::Command(_) => command(shared, task).map(|output| Done::Command {
                 output,
-                started: began_at,
+                started: job.began_at,
             }),
-            _ => file(shared, task).map(Done::File).map_err(Failure::from),
+            _ => {
+                let made = make(shared, task);
+                if race.is_some_and(|race| race.over.swap(true, Ordering::Relaxed)) {
+                    if !mouth.tell(task, Instant::now(), News::Lost, true) {
+                        return;
+                    }
+                    continue;
+                }
+                let staged = made.and_then(|(inputs, bytes)| stage(shared, task, &inputs, bytes));
+                staged.map(Done::File).map_err(Failure::from)
+            }
         };
         let end = Instant::now();
         let (took, result) = (end - at, Box::new(result));
@@ -278,7 +349,7 @@ fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<(TaskId, i64)>
 }
 
 /// The next of a queue; all is said before it is waited for.
-fn next(queue: &Mutex<Receiver<(TaskId, i64)>>, mouth: &mut Mouth) -> Option<(TaskId, i64)> {
+fn next(queue: &Mutex<Receiver<Job>>, mouth: &mut Mouth) -> Option<Job> {
     // Somebody who waits for the next holds the queue.
     let at_once = queue
         .try_lock()
@@ -291,6 +362,16 @@ fn next(queue: &Mutex<Receiver<(TaskId, i64)>>, mouth: &mut Mouth) -> Option<(Ta
 }
 
 impl Shared {
+    /// Whether it is a key whose making is long, and how long a matter of chance: two large primes.
+    fn takes_long(&self, id: TaskId) -> bool {
+        let Action::Key(owner) = self.site.graph.task(id).action else {
+            return false;
+        };
+        let algorithm = action::key_algorithm(&self.site.plan, owner);
+        use KeyAlgorithm::{Rsa2048, Rsa3072, Rsa4096};
+        matches!(algorithm, Some(Rsa2048 | Rsa3072 | Rsa4096))
+    }
+
     /// A file as this run has it: made and not yet published, or from disk.
     pub(super) fn read(&self, file: FileId) -> Result<Bytes, String> {
         let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -303,7 +384,7 @@ impl Shared {
             .disk
             .read(path)
             .map_err(|e| format!("cannot read {path}: {e}"))?;
-        let bytes = Arc::new(Zeroizing::new(bytes));
+        let bytes = Arc::new(Content::new(Zeroizing::new(bytes)));
         if self.is_shared(file) {
             made().insert(file, bytes.clone());
         }
@@ -321,7 +402,8 @@ impl Shared {
     }
 }
 
-fn file(shared: &Shared, id: TaskId) -> Result<Product, String> {
+/// What a file is made from, and its bytes.
+fn make(shared: &Shared, id: TaskId) -> Result<(Vec<Bytes>, Content), String> {
     let Site {
         plan,
         graph,
@@ -331,13 +413,13 @@ fn file(shared: &Shared, id: TaskId) -> Result<Product, String> {
     } = &shared.site;
     let task = graph.task(id);
     let output = graph.file_at(task.outputs[0]);
-    let judged = &shared.judged[&id];
+    let judged = shared.judged.get(id);
     let inputs: Vec<_> = task
         .inputs
         .iter()
         .map(|f| shared.read(*f))
         .collect::<Result<_, _>>()?;
-    let bytes = match &judged.restore {
+    let bytes = match judged.and_then(|j| j.restore.as_deref()) {
         Some(copy) => Zeroizing::new(
             disk.read(copy)
                 .map_err(|e| format!("cannot read {copy}: {e}"))?,
@@ -356,7 +438,22 @@ fn file(shared: &Shared, id: TaskId) -> Result<Product, String> {
             )?
         }
     };
-    let facts = freshness::facts(graph, task.outputs[0], &bytes)?;
+    Ok((inputs, Content::new(bytes)))
+}
+
+fn stage(shared: &Shared, id: TaskId, inputs: &[Bytes], bytes: Content) -> Result<Product, String> {
+    let Site { plan, graph, .. } = &shared.site;
+    let task = graph.task(id);
+    let output = graph.file_at(task.outputs[0]);
+    let facts = match task.action {
+        Action::Key(_) => {
+            let public = bytes.public_key().map_err(|e| e.to_string())?;
+            Facts::Key {
+                public: pki::digest(public),
+            }
+        }
+        _ => freshness::facts(graph, task.outputs[0], &bytes)?,
+    };
     let staged = shared.publisher.stage(
         &output.path,
         task.action.mode(),

@@ -3,13 +3,16 @@
 //! nothing of how a record is used.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap},
     io,
     sync::Arc,
 };
 
 use camino::Utf8PathBuf;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use smol_str::SmolStr;
 
 use super::recipe::Recipe;
 use crate::{
@@ -82,13 +85,61 @@ enum Record {
     Gone(String),
 }
 
-/// The log in memory, and its file.
+/// Of whom a record is.
+#[derive(Deserialize)]
+enum Named<'a> {
+    File(#[serde(borrow)] Cow<'a, str>, IgnoredAny),
+    Task(#[serde(borrow)] Cow<'a, str>, IgnoredAny),
+    Start(#[serde(borrow)] Cow<'a, str>),
+    Gone(#[serde(borrow)] Cow<'a, str>),
+}
+
+/// Where the records of a file and of a task of one name begin, in bytes from the start of the log.
+pub type Places = [Option<u64>; 2];
+
+/// The same in half the room, and whether its command began and did not end.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    places: [u64; 2],
+    started: bool,
+}
+
+/// The place of a record that is not there.
+const NOWHERE: u64 = u64::MAX;
+const FILE: usize = 0;
+const TASK: usize = 1;
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            places: [NOWHERE; 2],
+            started: false,
+        }
+    }
+}
+
+impl Known {
+    fn place(&self, kind: usize) -> Option<u64> {
+        Some(self.places[kind]).filter(|place| *place != NOWHERE)
+    }
+}
+
+/// So much of the log is read at a time: records of neighbours stand together.
+const BLOCK: usize = 32 * 1024;
+
+/// The part of a file that was read last.
+#[derive(Debug, Default)]
+struct Block {
+    place: u64,
+    bytes: Vec<u8>,
+}
+
+/// The log's file, and where in it the records stand: a fleet's records together are many times as long as
+/// what else is known of it.
 pub struct Log {
     disk: Arc<dyn Disk + Send + Sync>,
     path: Utf8PathBuf,
-    files: HashMap<String, Noted<FileRecord>>,
-    tasks: HashMap<String, Noted<TaskRecord>>,
-    started: HashSet<String>,
+    known: HashMap<SmolStr, Known>,
     /// Bytes of whole records on disk; `None` where there is no usable file yet.
     length: Option<u64>,
     /// What has the log's name is not a log of this version: it is kept, not written over.
@@ -100,17 +151,10 @@ pub struct Log {
     part: Option<u64>,
     /// Places are not what they were: something was forgotten, or the log written anew.
     forgot: bool,
+    block: RefCell<Block>,
+    /// A record that was there before was not there any more, or could not be read.
+    unsure: Cell<bool>,
 }
-
-/// A record, and where it begins in bytes from the start of the log.
-#[derive(Debug)]
-struct Noted<T> {
-    record: T,
-    place: u64,
-}
-
-/// Where the records of a file and of a task of one name begin.
-pub type Places = [Option<u64>; 2];
 
 impl Log {
     /// Reads the log at `path`. A missing one is empty; a torn tail is left out and cut by the next write;
@@ -119,25 +163,18 @@ impl Log {
     /// # Errors
     /// As of reading the file.
     pub fn open(disk: Arc<dyn Disk + Send + Sync>, path: Utf8PathBuf) -> io::Result<Self> {
-        let bytes = match disk.read(&path) {
-            Ok(bytes) => Some(bytes),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(e),
-        };
         let mut log = Self::empty(disk, path);
-        if let Some(bytes) = bytes {
-            log.load(&bytes);
+        match log.load() {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(log),
         }
-        Ok(log)
     }
 
     fn empty(disk: Arc<dyn Disk + Send + Sync>, path: Utf8PathBuf) -> Self {
         Self {
             disk,
             path,
-            files: HashMap::new(),
-            tasks: HashMap::new(),
-            started: HashSet::new(),
+            known: HashMap::new(),
             length: None,
             foreign: false,
             records: 0,
@@ -145,24 +182,27 @@ impl Log {
             trouble: None,
             part: None,
             forgot: false,
+            block: RefCell::default(),
+            unsure: Cell::new(false),
         }
     }
 
-    /// A sound log of `length` bytes, of which only these records are known. Of no other may be asked; it is
-    /// appended to as any, and never written anew. `None` where a record is torn.
+    /// A sound log of `length` bytes, of which only the records at these places are known. Of no other may be
+    /// asked; it is appended to as any, and never written anew. `None` where a record is torn.
     pub fn part(
         disk: Arc<dyn Disk + Send + Sync>,
         path: Utf8PathBuf,
         length: u64,
-        records: &[Vec<u8>],
+        places: &[u64],
     ) -> Option<Self> {
         let mut log = Self {
             length: Some(length),
             part: Some(length),
             ..Self::empty(disk, path)
         };
-        for record in records {
-            log.apply(decode(record)?, 0);
+        for &place in places {
+            let record = whole::<Record>(&log.line(place)?)?;
+            log.apply(record.named(), place);
         }
         Some(log)
     }
@@ -171,31 +211,25 @@ impl Log {
     /// `None` where something was forgotten too.
     pub fn places(&self) -> Option<BTreeMap<&str, Places>> {
         let since = self.part.unwrap_or(0);
-        let mut places: BTreeMap<&str, Places> = BTreeMap::new();
-        let files = self
-            .files
+        let of = |known: &Known| [FILE, TASK].map(|kind| known.place(kind).filter(|p| *p >= since));
+        let places = self
+            .known
             .iter()
-            .map(|(name, noted)| (name, 0, noted.place));
-        let tasks = self
-            .tasks
-            .iter()
-            .map(|(name, noted)| (name, 1, noted.place));
-        for (name, kind, place) in files.chain(tasks).filter(|(_, _, place)| *place >= since) {
-            places.entry(name).or_default()[kind] = Some(place);
-        }
-        (!self.forgot).then_some(places)
+            .map(|(name, known)| (name.as_str(), of(known)));
+        (!self.forgot).then(|| places.filter(|(_, places)| *places != [None; 2]).collect())
     }
 
     /// Bytes on disk, where those are all that is known here and nothing else is there.
     pub fn settled_length(&self) -> Option<u64> {
-        let quiet = self.trouble.is_none() && !self.is_dirty();
+        let quiet = self.trouble.is_none() && !self.is_dirty() && !self.unsure.get();
         self.length.filter(|_| quiet)
     }
 
-    fn load(&mut self, bytes: &[u8]) {
-        let Some(mut rest) = bytes.strip_prefix(HEADER) else {
+    fn load(&mut self) -> io::Result<()> {
+        let (mut bytes, mut end) = (self.disk.read_part(&self.path, 0, BLOCK)?, BLOCK);
+        if !bytes.starts_with(HEADER) {
             // A header cut short is a log that never held a record.
-            if !HEADER.starts_with(bytes) {
+            if !HEADER.starts_with(&bytes) {
                 let known = bytes.starts_with(MAGIC);
                 let what = if known {
                     "is of another meshplan's version"
@@ -205,43 +239,53 @@ impl Log {
                 self.trouble = Some(what.to_owned());
                 self.foreign = true;
             }
-            return;
-        };
-        let mut good = HEADER.len();
-        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-            let Some(record) = decode(&rest[..end]) else {
-                break;
-            };
-            self.apply(record, good as u64);
-            self.records += 1;
-            good += end + 1;
-            rest = &rest[end + 1..];
+            return Ok(());
         }
-        let lost = rest.iter().filter(|b| **b == b'\n').count();
+        let (mut from, mut good, mut lost) = (HEADER.len(), HEADER.len() as u64, 0);
+        loop {
+            while let Some(length) = bytes[from..].iter().position(|b| *b == b'\n') {
+                let line = &bytes[from..from + length];
+                match whole::<Named>(line).filter(|_| lost == 0) {
+                    Some(named) => {
+                        self.apply(named, good);
+                        self.records += 1;
+                        good += length as u64 + 1;
+                    }
+                    None => lost += 1,
+                }
+                from += length + 1;
+            }
+            bytes.drain(..from);
+            from = 0;
+            let more = self.disk.read_part(&self.path, end as u64, BLOCK)?;
+            if more.is_empty() {
+                break;
+            }
+            bytes.extend(&more);
+            end += more.len();
+        }
         if lost > 1 {
             self.trouble = Some(format!("is damaged: {lost} records are lost"));
         }
-        self.length = Some(good as u64);
+        self.length = Some(good);
+        Ok(())
     }
 
-    fn apply(&mut self, record: Record, place: u64) {
+    fn apply(&mut self, record: Named<'_>, place: u64) {
+        let (Named::File(name, _) | Named::Task(name, _) | Named::Start(name) | Named::Gone(name)) =
+            &record;
+        if let Named::Gone(_) = record {
+            self.known.remove(name.as_ref());
+            return;
+        }
+        let known = match self.known.get_mut(name.as_ref()) {
+            Some(known) => known,
+            None => self.known.entry(name.as_ref().into()).or_default(),
+        };
         match record {
-            Record::File(name, record) => {
-                self.files.insert(name, Noted { record, place });
-            }
-            Record::Task(name, record) => {
-                self.started.remove(&name);
-                self.tasks.insert(name, Noted { record, place });
-            }
-            Record::Start(name) => {
-                self.tasks.remove(&name);
-                self.started.insert(name);
-            }
-            Record::Gone(name) => {
-                self.files.remove(&name);
-                self.tasks.remove(&name);
-                self.started.remove(&name);
-            }
+            Named::File(..) => known.places[FILE] = place,
+            Named::Task(..) => (known.places[TASK], known.started) = (place, false),
+            _ => (known.places[TASK], known.started) = (NOWHERE, true),
         }
     }
 
@@ -250,24 +294,87 @@ impl Log {
         self.trouble.as_deref()
     }
 
+    /// The record that begins there, without its end.
+    fn line(&self, place: u64) -> Option<Vec<u8>> {
+        let to_end = |bytes: &[u8]| {
+            let end = bytes.iter().position(|b| *b == b'\n')?;
+            Some(bytes[..end].to_vec())
+        };
+        let written = self.written();
+        if let Some(place) = place.checked_sub(written) {
+            return to_end(self.pending.get(place as usize..)?);
+        }
+        let mut block = self.block.borrow_mut();
+        let Block {
+            place: start,
+            bytes,
+        } = &mut *block;
+        let skipped = place.checked_sub(*start).map(|skipped| skipped as usize);
+        if let Some(line) = skipped.and_then(|skipped| to_end(bytes.get(skipped..)?)) {
+            return Some(line);
+        }
+        (*start, *bytes) = (place, Vec::new());
+        loop {
+            let read = self
+                .disk
+                .read_part(&self.path, place + bytes.len() as u64, BLOCK);
+            let read = read.ok().filter(|read| !read.is_empty())?;
+            bytes.extend(read);
+            if let Some(line) = to_end(bytes) {
+                return Some(line);
+            }
+        }
+    }
+
+    /// Where what is pending will stand.
+    fn written(&self) -> u64 {
+        self.length.unwrap_or(HEADER.len() as u64)
+    }
+
+    fn record(&self, name: &str, kind: usize) -> Option<Record> {
+        let place = self.known.get(name)?.place(kind)?;
+        let record = self.line(place).and_then(|line| whole(&line));
+        if record.is_none() {
+            self.unsure.set(true);
+        }
+        record
+    }
+
     /// What is known of a file.
-    pub fn file(&self, name: &str) -> Option<&FileRecord> {
-        Some(&self.files.get(name)?.record)
+    pub fn file(&self, name: &str) -> Option<FileRecord> {
+        match self.record(name, FILE)? {
+            Record::File(_, record) => Some(record),
+            _ => None,
+        }
     }
 
     /// What a task last made.
-    pub fn task(&self, name: &str) -> Option<&TaskRecord> {
-        Some(&self.tasks.get(name)?.record)
+    pub fn task(&self, name: &str) -> Option<TaskRecord> {
+        match self.record(name, TASK)? {
+            Record::Task(_, record) => Some(record),
+            _ => None,
+        }
+    }
+
+    /// Whether it is known what a task last made.
+    pub fn has_task(&self, name: &str) -> bool {
+        self.known
+            .get(name)
+            .is_some_and(|known| known.place(TASK).is_some())
     }
 
     /// True where a command began and did not end.
     pub fn unfinished(&self, name: &str) -> bool {
-        self.started.contains(name)
+        self.known.get(name).is_some_and(|known| known.started)
     }
 
     /// Every task that left a record.
     pub fn task_names(&self) -> impl Iterator<Item = &str> {
-        self.tasks.keys().map(String::as_str)
+        let tasks = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.place(TASK).is_some());
+        tasks.map(|(name, _)| name.as_str())
     }
 
     /// Notes a file; in memory at once, on disk with the next `flush`.
@@ -292,10 +399,10 @@ impl Log {
 
     fn put(&mut self, record: Record) {
         self.forgot |= matches!(record, Record::Start(_) | Record::Gone(_));
-        let place = self.length.unwrap_or(HEADER.len() as u64) + self.pending.len() as u64;
+        let place = self.written() + self.pending.len() as u64;
         encode(&record, &mut self.pending);
         self.records += 1;
-        self.apply(record, place);
+        self.apply(record.named(), place);
     }
 
     /// True where something is noted that the file does not hold yet.
@@ -332,6 +439,8 @@ impl Log {
             }
         };
         self.length = Some(length);
+        // It may hold the tail that was cut off.
+        self.block.take();
         if let Err(e) = self.disk.append(&self.path, &self.pending) {
             // The next run cuts a torn tail itself, should this fail as well.
             let _ = self.disk.truncate(&self.path, length);
@@ -345,33 +454,45 @@ impl Log {
     /// Writes the log anew where most of its records are replaced ones.
     ///
     /// # Errors
-    /// As of writing; the old log then stays.
+    /// As of reading and writing; the old log then stays.
     pub fn compact(&mut self, stage: &camino::Utf8Path) -> io::Result<()> {
-        let live = self.files.len() + self.tasks.len() + self.started.len();
+        let each = |known: &Known| {
+            let records = [FILE, TASK]
+                .into_iter()
+                .filter_map(|kind| known.place(kind));
+            records.count() + usize::from(known.started)
+        };
+        let live: usize = self.known.values().map(each).sum();
         if self.part.is_some() || self.records < 2 * live + 256 {
             return Ok(());
         }
-        let mut bytes = HEADER.to_vec();
-        let files = self
-            .files
-            .iter()
-            .map(|(n, f)| Record::File(n.clone(), f.record.clone()));
-        let tasks = self
-            .tasks
-            .iter()
-            .map(|(n, t)| Record::Task(n.clone(), t.record.clone()));
-        let started = self.started.iter().map(|n| Record::Start(n.clone()));
-        files
-            .chain(tasks)
-            .chain(started)
-            .for_each(|record| encode(&record, &mut bytes));
         let next = stage.join("log");
-        self.disk.create(&next, 0o600, &bytes)?;
+        self.disk.create(&next, 0o600, HEADER)?;
+        let mut bytes = Vec::new();
+        for (name, _) in self.known.iter().filter(|(_, known)| known.started) {
+            encode(&Record::Start(name.to_string()), &mut bytes);
+        }
+        // In their old order: records of neighbours stand together.
+        let mut places: Vec<_> = self.known.values().flat_map(|known| known.places).collect();
+        places.sort_unstable();
+        for place in places.into_iter().filter(|place| *place != NOWHERE) {
+            let line = self.line(place).ok_or(io::ErrorKind::UnexpectedEof)?;
+            bytes.extend(line);
+            bytes.push(b'\n');
+            if bytes.len() > BLOCK {
+                self.disk.append(&next, &bytes)?;
+                bytes.clear();
+            }
+        }
+        self.disk.append(&next, &bytes)?;
         self.disk.sync(stage)?;
         self.disk.rename(&next, &self.path)?;
-        self.length = Some(bytes.len() as u64);
-        self.forgot = true;
-        self.records = live;
+        let (disk, path) = (self.disk.clone(), self.path.clone());
+        *self = Self {
+            forgot: true,
+            trouble: self.trouble.take(),
+            ..Self::open(disk, path)?
+        };
         Ok(())
     }
 
@@ -384,13 +505,25 @@ impl Log {
     }
 }
 
+impl Record {
+    fn named(&self) -> Named<'_> {
+        match self {
+            Self::File(name, _) => Named::File(name.into(), IgnoredAny),
+            Self::Task(name, _) => Named::Task(name.into(), IgnoredAny),
+            Self::Start(name) => Named::Start(name.into()),
+            Self::Gone(name) => Named::Gone(name.into()),
+        }
+    }
+}
+
 fn encode(record: &Record, out: &mut Vec<u8>) {
     // These types hold strings, numbers and lists only: what serde_json can always write.
     let text = serde_json::to_string(record).unwrap_or_default();
     out.extend_from_slice(format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes())).as_bytes());
 }
 
-fn decode(line: &[u8]) -> Option<Record> {
+/// What a line says, where it is whole.
+fn whole<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
     let (sum, text) = line.split_at_checked(9)?;
     let sum = u32::from_str_radix(std::str::from_utf8(&sum[..8]).ok()?, 16).ok()?;
     (crc32fast::hash(text) == sum).then(|| serde_json::from_slice(text).ok())?

@@ -23,6 +23,7 @@ use std::{
 };
 
 use camino::{Utf8Path, Utf8PathBuf};
+use indexmap::IndexMap;
 
 pub use publish::Publisher;
 pub use recipe::Recipe;
@@ -45,7 +46,7 @@ use crate::{
         event::{Event, Summary, Verdict},
     },
 };
-use freshness::{Ask, Judgement};
+use freshness::{Ask, Judgement, Verdicts};
 use index::{Memory, Slice};
 use log::Log;
 
@@ -214,11 +215,14 @@ pub fn run(
         _ => &*site.disk,
     };
     let names = index::before_walk(site);
+    if let Some((_, witness)) = &memory {
+        witness.enter(&site.plan.work_dir);
+    }
     let judgement = freshness::judge(site, disk, &log, &ask, &order);
     tell_judgement(site, request, &judgement, &order, &mut teller);
     // A name that was asked for and can only be left undone is a failure, not a note.
     let denied = by_name.iter().any(|tasks| {
-        matches!(tasks.as_slice(), [one] if judgement.tasks.get(one).is_some_and(|j| j.verdict == Verdict::Undone))
+        matches!(tasks.as_slice(), [one] if judgement.tasks.get(*one).is_some_and(|j| j.verdict == Verdict::Undone))
     });
     let mut summary = match lock {
         None => runner::rehearse(site, &judgement, &order, &mut teller),
@@ -326,29 +330,21 @@ fn tell_judgement(
     let mut shown = order.to_vec();
     shown.sort_unstable();
     for id in shown {
-        let Some(judged) = judgement.tasks.get(&id) else {
+        let Some(judged) = judgement.tasks.get(id) else {
             continue;
         };
         if request.explain || judged.verdict != Verdict::Current {
-            let task = site.graph.task(id).name.clone();
-            teller.tell(Event::Verdict {
-                task,
-                verdict: judged.verdict,
-                why: judged.why.clone(),
-            });
+            teller.tell(Event::verdict(
+                site.graph.task(id).name.as_str(),
+                judged.verdict,
+                judged.code,
+                &judged.why,
+            ));
         }
     }
-    let count = |wanted: &[Verdict]| {
-        judgement
-            .tasks
-            .values()
-            .filter(|j| wanted.contains(&j.verdict))
-            .count()
-    };
-    let current = count(&[Verdict::Current, Verdict::Adopted]);
     teller.tell(Event::Planned {
-        stale: count(&[Verdict::Stale]),
-        current,
+        stale: judgement.tasks.count(&[Verdict::Stale]),
+        current: judgement.tasks.count(&[Verdict::Current, Verdict::Adopted]),
     });
 }
 
@@ -394,35 +390,39 @@ fn lane(graph: &Graph, id: TaskId) -> Lane {
     }
 }
 
-/// Groups tasks that are left undone by the cluster, or task, they belong to.
-fn undone(site: &Site, judgement: &Judgement, order: &[TaskId]) -> Vec<Event> {
-    let mut groups: indexmap::IndexMap<(String, String, String), Vec<String>> =
-        indexmap::IndexMap::new();
+/// Tells of tasks that are left undone, by the cluster, or task, they belong to.
+fn undone<'a>(
+    site: &'a Site,
+    verdicts: &Verdicts,
+    order: &[TaskId],
+) -> impl Iterator<Item = Event> + use<'a> {
+    let mut groups: IndexMap<[&'a str; 3], Vec<TaskId>> = IndexMap::new();
     let mut order = order.to_vec();
     order.sort_unstable();
     for id in order {
         let task = site.graph.task(id);
-        let left = judgement
-            .tasks
-            .get(&id)
+        let left = verdicts
+            .get(id)
             .is_some_and(|j| j.verdict == Verdict::Undone);
         let Some(undone) = task.undone.as_ref().filter(|_| left) else {
             continue;
         };
-        let owner = task
-            .action
-            .cluster()
-            .map_or(&task.name, |c| &site.plan.clusters[c].name);
-        let key = (owner.clone(), undone.why.clone(), undone.how.clone());
-        groups.entry(key).or_default().push(task.name.clone());
+        let owner = task.action.cluster();
+        let owner = owner.map_or(task.name.as_str(), |c| &site.plan.clusters[c].name);
+        groups
+            .entry([owner, &undone.why, &undone.how])
+            .or_default()
+            .push(id);
     }
     groups
         .into_iter()
-        .map(|((cluster, why, how), steps)| Event::Undone {
-            cluster,
-            steps,
-            why,
-            how,
+        .map(|([cluster, why, how], steps)| Event::Undone {
+            cluster: cluster.to_owned(),
+            steps: steps
+                .into_iter()
+                .map(|id| site.graph.task(id).name.to_string())
+                .collect(),
+            why: why.to_owned(),
+            how: how.to_owned(),
         })
-        .collect()
 }

@@ -15,7 +15,10 @@ use super::{
     steps::Matter,
 };
 use crate::{
-    action::cluster::{self, Allowed, Live, StepError, Target},
+    action::{
+        Content,
+        cluster::{self, Allowed, Live, StepError, Target},
+    },
     graph::{Action, TaskId},
     host::{
         lock,
@@ -54,7 +57,8 @@ pub fn verify(site: &Site, live: bool) -> Result<Vec<Finding>, RunError> {
     let judgement = freshness::judge(site, &*site.disk, &log, &Ask::default(), &order);
     let mut findings = Vec::new();
     for &id in &tasks {
-        let (task, judged) = (site.graph.task(id), &judgement.tasks[&id]);
+        let (task, judged) = (site.graph.task(id), judgement.tasks.get(id));
+        let Some(judged) = judged else { continue };
         let sound = matches!(
             judged.verdict,
             Verdict::Current | Verdict::Adopted | Verdict::Undone
@@ -65,12 +69,8 @@ pub fn verify(site: &Site, live: bool) -> Result<Vec<Finding>, RunError> {
                     .action
                     .cluster()
                     .map(|c| site.plan.clusters[c].name.clone()),
-                target: task.name.clone(),
-                finding: judged
-                    .why
-                    .first()
-                    .map(|w| w.text.clone())
-                    .unwrap_or_default(),
+                target: task.name.to_string(),
+                finding: judged.why.to_string(),
             });
         }
     }
@@ -120,7 +120,7 @@ fn in_one(site: &Site, fleet: &Fleet, steps: &[TaskId]) -> Vec<Finding> {
                 .disk
                 .read(path)
                 .map_err(|e| format!("cannot read {path}: {e}"))?;
-            Ok(Arc::new(Zeroizing::new(bytes)))
+            Ok(Arc::new(Content::new(Zeroizing::new(bytes))))
         };
         let found = match Matter::of(site, id, Allowed::default(), &read) {
             Ok(matter) => {
@@ -135,7 +135,7 @@ fn in_one(site: &Site, fleet: &Fleet, steps: &[TaskId]) -> Vec<Finding> {
             .map(|c| site.plan.clusters[c].name.clone());
         for finding in found {
             if !findings.iter().any(|f| f.finding == finding) {
-                let (cluster, target) = (cluster.clone(), task.name.clone());
+                let (cluster, target) = (cluster.clone(), task.name.to_string());
                 findings.push(Finding {
                     cluster,
                     target,

@@ -453,16 +453,10 @@ impl<'a> Import<'a> {
         let mut current = 0;
         for id in order {
             let task = site.graph.task(id);
-            let Some(judgement) = judged.tasks.get(&id) else {
+            let Some(judgement) = judged.tasks.get(id) else {
                 continue;
             };
-            let why = || {
-                judgement
-                    .why
-                    .first()
-                    .map(|w| w.text.clone())
-                    .unwrap_or_default()
-            };
+            let why = || judgement.why.to_string();
             match judgement.verdict {
                 Verdict::Current | Verdict::Adopted => current += 1,
                 // What no Makefile makes is new, and takes nothing away.

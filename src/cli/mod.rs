@@ -337,7 +337,7 @@ fn list(args: &args::ListArgs) -> Result<ExitCode, Failure> {
     let (plan, graph) = (&read.plan, &read.graph);
     let mut rows: Vec<(String, String)> = Vec::new();
     for (target, _) in &graph.targets {
-        rows.push((target.clone(), graph::target_purpose(target).to_owned()));
+        rows.push((target.to_string(), graph::target_purpose(target).to_owned()));
     }
     for task in &graph.tasks {
         let undone = task
@@ -346,11 +346,14 @@ fn list(args: &args::ListArgs) -> Result<ExitCode, Failure> {
             .map(|u| format!(" [undone: {}]", u.why))
             .unwrap_or_default();
         rows.push((
-            task.name.clone(),
+            task.name.to_string(),
             format!("{}{undone}", graph::purpose(plan, task)),
         ));
         if !task.action.is_built_in_file() {
-            let outputs = task.outputs.iter().map(|f| graph.file_at(*f).name.clone());
+            let outputs = task
+                .outputs
+                .iter()
+                .map(|f| graph.file_at(*f).name.to_string());
             rows.extend(outputs.map(|name| (name, format!("written by {}", task.name))));
         }
     }
@@ -409,7 +412,7 @@ fn draw_graph(args: &args::GraphArgs) -> Result<ExitCode, Failure> {
         None
     };
     let state = |id| {
-        let judged = judgement.as_ref().and_then(|j| j.tasks.get(&id))?;
+        let judged = judgement.as_ref().and_then(|j| j.tasks.get(id))?;
         let state = match judged.verdict {
             // Only a run looks at clusters.
             _ if matches!(site.graph.task(id).action, graph::Action::Step(..))
@@ -422,14 +425,7 @@ fn draw_graph(args: &args::GraphArgs) -> Result<ExitCode, Failure> {
             Verdict::Refused | Verdict::Blocked => draw::State::Refused,
             Verdict::Undone => draw::State::Undone,
         };
-        Some((
-            state,
-            judged
-                .why
-                .first()
-                .map(|w| w.text.clone())
-                .unwrap_or_default(),
-        ))
+        Some((state, judged.why.to_string()))
     };
     let format = match args.format {
         Drawing::Dot => draw::Format::Dot,

@@ -104,7 +104,7 @@ fn tasks(plan: &Plan, graph: &Graph) -> Vec<Task> {
         let cluster = task.action.cluster().map(|c| &plan.clusters[c].name);
         let workload = task.action.workload().map(|w| &plan.workloads[w].name);
         Task {
-            name: task.name.clone(),
+            name: task.name.to_string(),
             kind: kind(task.action),
             group: cluster.or(workload).cloned(),
             after: graph.before(id).map(|b| b.index()).collect(),

@@ -7,8 +7,10 @@ use std::{
 
 use camino::{Utf8Path, Utf8PathBuf};
 use indexmap::IndexMap;
+use smallvec::smallvec;
+use smol_str::{SmolStr, format_smolstr};
 
-use super::{Action, Claimant, FileId, Graph, Owner, Step, Task, TaskId, Undone};
+use super::{Action, Claimant, Few, FileId, Graph, Owner, Step, Task, TaskId, Undone};
 use crate::plan::{
     model::{Cluster, GivenRoot, Plan, RootCa, Scope, UserTask, Workload},
     problem::{Problem, Problems, Span},
@@ -69,7 +71,7 @@ struct Root {
     signer: Vec<FileId>,
     /// Chain files of a CA brought along.
     chain: Vec<FileId>,
-    tasks: Vec<TaskId>,
+    tasks: Arc<[TaskId]>,
 }
 
 /// Steps of one cluster.
@@ -79,7 +81,7 @@ struct Steps {
     tasks: IndexMap<Step, TaskId>,
 }
 
-fn step_name(plan: &Plan, cluster: &str, step: Step) -> String {
+fn step_name(plan: &Plan, cluster: &str, step: Step) -> SmolStr {
     let word = match step {
         Step::Namespace => "namespace",
         Step::Secret => "secret",
@@ -87,9 +89,11 @@ fn step_name(plan: &Plan, cluster: &str, step: Step) -> String {
         Step::Gateway => "gateway",
         Step::Ready => "ready",
         Step::Synced => "synced",
-        Step::Reads(other) => return format!("{cluster}-reads-{}", plan.clusters[other].name),
+        Step::Reads(other) => {
+            return format_smolstr!("{cluster}-reads-{}", plan.clusters[other].name);
+        }
     };
-    format!("{cluster}-{word}")
+    format_smolstr!("{cluster}-{word}")
 }
 
 impl Lowering<'_> {
@@ -110,7 +114,7 @@ impl Lowering<'_> {
             RootCa::Made(_) => self.made_root(span),
             RootCa::Given(given) => self.given_root(given),
         };
-        self.graph.alias("root-ca".to_owned(), root.tasks.clone());
+        self.graph.alias("root-ca", root.tasks.clone());
         let clusters = plan.clusters.iter().enumerate();
         let mut steps: Vec<_> = clusters
             .map(|(index, cluster)| self.cluster(index, cluster, &root))
@@ -124,15 +128,15 @@ impl Lowering<'_> {
     fn made_root(&mut self, span: Span) -> Root {
         let key = self.built(&self.plan.files.root_key(), span);
         let cert = self.built(&self.plan.files.root_cert(), span);
-        let tasks = vec![
-            self.file_task(Action::Key(Owner::Root), vec![], key, span),
-            self.file_task(Action::RootCert, vec![key], cert, span),
+        let tasks = [
+            self.file_task(Action::Key(Owner::Root), smallvec![], key, span),
+            self.file_task(Action::RootCert, smallvec![key], cert, span),
         ];
         Root {
             cert,
             signer: vec![key],
             chain: vec![],
-            tasks,
+            tasks: tasks.into(),
         }
     }
 
@@ -144,13 +148,13 @@ impl Lowering<'_> {
         let certs: Vec<_> = std::iter::once(issuing)
             .chain(chain.iter().copied())
             .collect();
-        let anchor = self.file_task(Action::Anchor, certs.clone(), cert, given.cert_span);
+        let anchor = self.file_task(Action::Anchor, certs.clone().into(), cert, given.cert_span);
         let signer = [issuing, key].into_iter().chain(chain).collect();
         Root {
             cert,
             signer,
             chain: certs,
-            tasks: vec![anchor],
+            tasks: [anchor].into(),
         }
     }
 
@@ -174,19 +178,19 @@ impl Lowering<'_> {
             .into_iter()
             .chain(root.chain.iter().copied())
             .collect();
-        let cacerts = vec![
-            self.file_task(Action::Key(Owner::Cluster(index)), vec![], key, span),
+        let cacerts: Arc<[TaskId]> = Arc::new([
+            self.file_task(Action::Key(Owner::Cluster(index)), smallvec![], key, span),
             self.file_task(Action::CaCert(index), signing, cert, span),
             self.file_task(Action::Chain(index), chain_inputs, chain, span),
             self.file_task(
                 Action::RootCopy(Owner::Cluster(index)),
-                vec![root.cert],
+                smallvec![root.cert],
                 copy,
                 span,
             ),
-        ];
+        ]);
         if self.plan.scope != Scope::Mesh {
-            self.graph.alias(format!("{name}-cacerts"), cacerts);
+            self.graph.alias(format_smolstr!("{name}-cacerts"), cacerts);
             return Steps {
                 cluster: index,
                 undone: None,
@@ -194,12 +198,12 @@ impl Lowering<'_> {
             };
         }
         let install = self.built(&files.install(name), span);
-        let manifest = self.file_task(Action::Install(index), vec![], install, span);
+        let manifest = self.file_task(Action::Install(index), smallvec![], install, span);
         let no_context = cluster.context.is_none().then(|| Undone {
-            why: "no context".to_owned(),
+            why: SmolStr::new_static("no context"),
             how: match &cluster.context_var {
-                Some(var) => format!("set {var} to its kubeconfig context (`export {var}=…`, or {var}=… after the plan)"),
-                None => format!("write `context \"CONTEXT\"` in cluster \"{name}\""),
+                Some(var) => format_smolstr!("set {var} to its kubeconfig context (`export {var}=…`, or {var}=… after the plan)"),
+                None => format_smolstr!("write `context \"CONTEXT\"` in cluster \"{name}\""),
             },
         });
         let mut steps = Steps {
@@ -209,29 +213,31 @@ impl Lowering<'_> {
                 .map(Arc::new),
             tasks: IndexMap::new(),
         };
-        let namespace = self.step(&mut steps, Step::Namespace, vec![], vec![]);
-        let bundle = vec![cert, key, chain, copy];
-        let secret = self.step(&mut steps, Step::Secret, bundle, vec![namespace]);
-        let installed = self.step(&mut steps, Step::Install, vec![install], vec![secret]);
+        let namespace = self.step(&mut steps, Step::Namespace, smallvec![], smallvec![]);
+        let bundle = smallvec![cert, key, chain, copy];
+        let secret = self.step(&mut steps, Step::Secret, bundle, smallvec![namespace]);
+        let inputs = smallvec![install];
+        let installed = self.step(&mut steps, Step::Install, inputs, smallvec![secret]);
         let last = match cluster.gateway {
-            true => self.step(&mut steps, Step::Gateway, vec![], vec![installed]),
+            true => self.step(&mut steps, Step::Gateway, smallvec![], smallvec![installed]),
             false => installed,
         };
-        self.step(&mut steps, Step::Ready, vec![copy], vec![last]);
+        self.step(&mut steps, Step::Ready, smallvec![copy], smallvec![last]);
 
         let what = Claimant::Cluster(index as u32);
         for suffix in ["-cacerts", "-cacerts-k8s", "-cacerts-selfSigned"] {
-            let target = format!("{name}{suffix}");
+            let target = format_smolstr!("{name}{suffix}");
             self.claim(&target, what, span);
             self.graph.alias(target, cacerts.clone());
         }
         self.claim(name, what, span);
         let all = cacerts
-            .into_iter()
+            .iter()
+            .copied()
             .chain([manifest])
             .chain(steps.tasks.values().copied())
             .collect();
-        self.graph.alias(name.to_owned(), all);
+        self.graph.alias(name, all);
         steps
     }
 
@@ -248,13 +254,13 @@ impl Lowering<'_> {
         .map(|file| self.built(&file, span));
         let [ca_cert, ca_key] = [files.ca_cert(signer), files.ca_key(signer)].map(|name| {
             self.graph
-                .file(self.plan.work_dir.join(&name), |_| name.clone())
+                .file(self.plan.work_dir.join(&name), |_| name.as_str().into())
         });
         let chain_inputs = [cert, ca_cert, root.cert];
         let signing = [key, ca_cert, ca_key, root.cert];
         let with_brought = |inputs: &[FileId]| inputs.iter().chain(&root.chain).copied().collect();
         let mut certs = vec![
-            self.file_task(Action::Key(Owner::Workload(index)), vec![], key, span),
+            self.file_task(Action::Key(Owner::Workload(index)), smallvec![], key, span),
             self.file_task(
                 Action::WorkloadCert(index),
                 with_brought(&signing),
@@ -277,11 +283,11 @@ impl Lowering<'_> {
         certs.push(shared.unwrap_or_else(|| {
             let copy = self.built(&copy, span);
             let action = Action::RootCopy(Owner::Workload(index));
-            self.file_task(action, vec![root.cert], copy, span)
+            self.file_task(action, smallvec![root.cert], copy, span)
         }));
-        let target = format!("{name}-certs");
+        let target = format_smolstr!("{name}-certs");
         self.claim(&target, Claimant::Workload(index as u32), span);
-        self.graph.alias(target, certs);
+        self.graph.alias(target, certs.into());
     }
 
     /// A remote's istiod is its primary's, which must be within reach.
@@ -290,8 +296,8 @@ impl Lowering<'_> {
         let of = &self.plan.clusters[*self.places.get(primary.as_str())?];
         let known = cluster.discovery_address.is_some() || of.context.is_some();
         (!known).then(|| Undone {
-            why: format!("{} is a remote of {primary}, and the address of {primary}'s east-west gateway is not known", cluster.name),
-            how: format!("give {primary} a context, or write `discovery-address \"ADDRESS\"` in cluster \"{}\"", cluster.name),
+            why: format_smolstr!("{} is a remote of {primary}, and the address of {primary}'s east-west gateway is not known", cluster.name),
+            how: format_smolstr!("give {primary} a context, or write `discovery-address \"ADDRESS\"` in cluster \"{}\"", cluster.name),
         })
     }
 
@@ -315,8 +321,8 @@ impl Lowering<'_> {
                 } else {
                     Step::Install
                 };
-                let after = vec![all[other].tasks[&step], all[reader].tasks[&Step::Install]];
-                reads.push(self.step(&mut all[reader], Step::Reads(other), vec![], after));
+                let after = smallvec![all[other].tasks[&step], all[reader].tasks[&Step::Install]];
+                reads.push(self.step(&mut all[reader], Step::Reads(other), smallvec![], after));
             }
             if reads.is_empty() {
                 continue;
@@ -326,10 +332,11 @@ impl Lowering<'_> {
                 .copied()
                 .chain([all[reader].tasks[&Step::Ready]])
                 .collect();
-            let synced = self.step(&mut all[reader], Step::Synced, vec![], after);
+            let synced = self.step(&mut all[reader], Step::Synced, smallvec![], after);
             let name = &clusters[reader].name;
-            if let Some(target) = self.graph.targets.get_mut(name) {
-                target.extend(reads.into_iter().chain([synced]));
+            if let Some(target) = self.graph.targets.get_mut(name.as_str()) {
+                let own = target.iter().copied();
+                *target = own.chain(reads).chain([synced]).collect();
             }
         }
         for (place, cluster) in clusters.iter().enumerate() {
@@ -356,8 +363,8 @@ impl Lowering<'_> {
         &mut self,
         steps: &mut Steps,
         step: Step,
-        inputs: Vec<FileId>,
-        after: Vec<TaskId>,
+        inputs: Few<FileId>,
+        after: Few<TaskId>,
     ) -> TaskId {
         let Cluster { name, span, .. } = &self.plan.clusters[steps.cluster];
         let name = step_name(self.plan, name, step);
@@ -369,10 +376,9 @@ impl Lowering<'_> {
             name,
             action: Action::Step(steps.cluster, step),
             inputs,
-            outputs: vec![],
+            outputs: smallvec![],
             after,
             origin: *span,
-            edges: vec![],
             undone: steps.undone.clone().filter(|_| no_context || !prepares),
         };
         let id = self.graph.add(task, &mut self.problems);
@@ -385,15 +391,14 @@ impl Lowering<'_> {
             .claim(name, what, span, self.plan, &mut self.problems);
     }
 
-    /// Room for the usual cluster: five files, five steps and four targets. Growing step by step, the tables of
-    /// a fleet would take half as much again.
+    /// Room for the usual cluster: five files, five steps and four targets; and for the root and users' tasks. A
+    /// table of a fleet that outgrew its room by one would take twice as much.
     fn reserve(&mut self) {
         let clusters = self.plan.clusters.len();
+        let others = 2 + self.plan.tasks.len();
         self.graph.claims.reserve(14 * clusters);
-        self.graph.tasks.reserve(10 * clusters);
-        self.graph.by_task.reserve(10 * clusters);
-        self.graph.files.reserve(5 * clusters);
-        self.graph.by_path.reserve(5 * clusters);
+        self.graph.tasks.reserve(10 * clusters + others);
+        self.graph.files.reserve(5 * clusters + others);
         self.graph.targets.reserve(4 * clusters);
     }
 
@@ -401,21 +406,21 @@ impl Lowering<'_> {
     fn built(&mut self, name: &str, span: Span) -> FileId {
         self.claim(name, Claimant::MeshFile, span);
         self.graph
-            .file(self.plan.work_dir.join(name), |_| name.to_owned())
+            .file(self.plan.work_dir.join(name), |_| name.into())
     }
 
     /// A file that the plan names by path.
     fn outside(&mut self, path: &Utf8Path) -> FileId {
         let work_dir = &self.plan.work_dir;
         self.graph.file(path.to_owned(), |p| {
-            p.strip_prefix(work_dir).unwrap_or(p).to_string()
+            p.strip_prefix(work_dir).unwrap_or(p).as_str().into()
         })
     }
 
     fn file_task(
         &mut self,
         action: Action,
-        inputs: Vec<FileId>,
+        inputs: Few<FileId>,
         output: FileId,
         span: Span,
     ) -> TaskId {
@@ -423,10 +428,9 @@ impl Lowering<'_> {
             name: self.graph.file_at(output).name.clone(),
             action,
             inputs,
-            outputs: vec![output],
-            after: vec![],
+            outputs: smallvec![output],
+            after: smallvec![],
             origin: span,
-            edges: vec![],
             undone: None,
         };
         self.graph.add(task, &mut self.problems)
@@ -444,7 +448,7 @@ impl Lowering<'_> {
         for (index, task) in tasks.iter().enumerate() {
             self.needs(TaskId(first + index as u32), task);
         }
-        self.graph.alias("all".to_owned(), all);
+        self.graph.alias("all", all);
         self.spread_undone(first);
     }
 
@@ -462,19 +466,20 @@ impl Lowering<'_> {
                 );
             }
         }
-        let inputs: Vec<_> = task.inputs.iter().map(|(p, _)| self.outside(p)).collect();
-        let outputs: Vec<_> = task.outputs.iter().map(|(p, _)| self.outside(p)).collect();
+        let inputs = task.inputs.iter().map(|(p, _)| self.outside(p)).collect();
+        let outputs = task.outputs.iter().map(|(p, _)| self.outside(p)).collect();
         let entry = Task {
-            name: task.name.clone(),
+            name: task.name.as_str().into(),
             action: Action::Command(index),
             inputs,
             outputs,
-            after: vec![],
+            after: smallvec![],
             origin: task.span,
-            edges: task.inputs.iter().map(|(_, s)| *s).collect(),
             undone: None,
         };
-        self.graph.add(entry, &mut self.problems);
+        let id = self.graph.add(entry, &mut self.problems);
+        let edges = task.inputs.iter().map(|(_, s)| *s).collect();
+        self.graph.edges.insert(id, edges);
     }
 
     /// A file that is made cannot be the folder of another one. The mesh's own files never are.
@@ -525,9 +530,9 @@ impl Lowering<'_> {
             }
             match self.graph.resolve(need, &self.plan.dir) {
                 Ok(found) => {
-                    let entry = &mut self.graph.tasks[id.index()];
-                    entry.edges.extend(found.iter().map(|_| *span));
-                    entry.after.extend(found);
+                    let edges = self.graph.edges.entry(id).or_default();
+                    edges.extend(found.iter().map(|_| *span));
+                    self.graph.tasks[id.index()].after.extend(found);
                 }
                 Err(text) => self.problems.push(
                     Problem::error(
@@ -561,7 +566,7 @@ impl Lowering<'_> {
                 (task.action, &task.undone, missing)
             {
                 task.undone = Some(Arc::new(Undone {
-                    why: format!("it needs {name}, which is undone: {}", undone.why),
+                    why: format_smolstr!("it needs {name}, which is undone: {}", undone.why),
                     how: undone.how.clone(),
                 }));
             }

@@ -9,15 +9,21 @@ mod purpose;
 mod task;
 mod view;
 
-use std::collections::HashMap;
+use std::{
+    borrow::Borrow,
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet, set::MutableValues};
+use smol_str::SmolStr;
 
 pub use lower::lower;
 pub use mesh::{cluster_states, mesh};
 pub use purpose::{purpose, target_purpose};
-pub use task::{Action, File, FileId, Owner, Step, Task, TaskId, Undone};
+pub use task::{Action, Few, File, FileId, Owner, Step, Task, TaskId, Undone};
 pub use view::drawing;
 
 use crate::plan::{
@@ -30,16 +36,37 @@ use crate::plan::{
 #[derive(Debug, Default)]
 pub struct Graph {
     /// Files, each path once.
-    pub files: Vec<File>,
+    pub files: IndexSet<File>,
     /// Tasks, in plan order.
     pub tasks: Vec<Task>,
     /// Groups of tasks that have a name of their own, such as `cluster1-cacerts`.
-    pub targets: IndexMap<String, Vec<TaskId>>,
-    by_path: HashMap<Utf8PathBuf, FileId>,
-    by_task: HashMap<String, TaskId>,
-    claims: HashMap<Box<str>, Claim>,
+    pub targets: IndexMap<SmolStr, Arc<[TaskId]>>,
+    claims: HashMap<SmolStr, Claim>,
+    /// Where each entry of `inputs`, then of `after`, of a user's task is written.
+    edges: HashMap<TaskId, Vec<Span>>,
     /// Names are a Makefile's: a cluster may be called `all`, and no name is asked for but a goal's own.
     free_names: bool,
+}
+
+/// A file is told from others by its path.
+impl PartialEq for File {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for File {}
+
+impl Hash for File {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.path.hash(state);
+    }
+}
+
+impl Borrow<Utf8Path> for File {
+    fn borrow(&self) -> &Utf8Path {
+        &self.path
+    }
 }
 
 /// Who has a name, and where the plan says so.
@@ -80,26 +107,25 @@ impl Claimant {
 
 impl Graph {
     /// The file of that path, taken in if it is new. `name` is what it is called.
-    fn file(&mut self, path: Utf8PathBuf, name: impl FnOnce(&Utf8Path) -> String) -> FileId {
-        if let Some(&id) = self.by_path.get(&path) {
-            return id;
-        }
-        let id = FileId(self.files.len() as u32);
-        let name = name(&path);
-        self.files.push(File {
-            path: path.clone(),
-            name,
-            producer: None,
-        });
-        self.by_path.insert(path, id);
-        id
+    fn file(&mut self, path: Utf8PathBuf, name: impl FnOnce(&Utf8Path) -> SmolStr) -> FileId {
+        self.find_file(&path).unwrap_or_else(|| {
+            let name = name(&path);
+            let file = File {
+                path,
+                name,
+                producer: None,
+            };
+            FileId(self.files.insert_full(file).0 as u32)
+        })
     }
 
     /// Takes in a task and makes it the producer of its outputs; two producers of one file are a problem.
     fn add(&mut self, task: Task, problems: &mut Vec<Problem>) -> TaskId {
         let id = TaskId(self.tasks.len() as u32);
         for &output in &task.outputs {
-            let file = &mut self.files[output.index()];
+            let Some(file) = self.files.get_index_mut2(output.index()) else {
+                continue;
+            };
             match file.producer {
                 None => file.producer = Some(id),
                 Some(other) => {
@@ -116,7 +142,6 @@ impl Graph {
                 }
             }
         }
-        self.by_task.insert(task.name.clone(), id);
         self.tasks.push(task);
         id
     }
@@ -149,8 +174,8 @@ impl Graph {
     }
 
     /// A target that stands for several tasks.
-    fn alias(&mut self, name: String, tasks: Vec<TaskId>) {
-        self.targets.insert(name, tasks);
+    fn alias(&mut self, name: impl Into<SmolStr>, tasks: Arc<[TaskId]>) {
+        self.targets.insert(name.into(), tasks);
     }
 
     /// All tasks, in plan order.
@@ -170,7 +195,8 @@ impl Graph {
 
     /// The file of that absolute path, if the graph has one.
     pub fn find_file(&self, path: &Utf8Path) -> Option<FileId> {
-        self.by_path.get(path).copied()
+        let place = self.files.get_index_of(path)?;
+        Some(FileId(place as u32))
     }
 
     /// True for a file that some task of this graph makes.
@@ -192,10 +218,10 @@ impl Graph {
     /// A sentence that names what is near, where nothing has that name.
     pub fn resolve(&self, name: &str, cwd: &Utf8Path) -> Result<Vec<TaskId>, String> {
         if let Some(tasks) = self.targets.get(name) {
-            return Ok(tasks.clone());
+            return Ok(tasks.to_vec());
         }
-        if let Some(task) = self.by_task.get(name) {
-            return Ok(vec![*task]);
+        if let Some(place) = self.tasks.iter().position(|t| t.name == name) {
+            return Ok(vec![TaskId(place as u32)]);
         }
         let by_name = self.files.iter().find(|f| f.name == name);
         let file = by_name.or_else(|| {
@@ -221,7 +247,7 @@ impl Graph {
                 let names = self
                     .targets
                     .keys()
-                    .map(String::as_str)
+                    .map(SmolStr::as_str)
                     .chain(files)
                     .chain(tasks);
                 let near = suggest(name, names).map(|n| format!(": did you mean `{n}`?"));
@@ -304,7 +330,7 @@ impl Graph {
         let mut needs = makers.chain(t.after.iter().map(|a| Some(*a)));
         let place = needs.position(|n| n == Some(other));
         place
-            .and_then(|i| t.edges.get(i).copied())
+            .and_then(|i| self.edges.get(&task)?.get(i).copied())
             .unwrap_or(t.origin)
     }
 

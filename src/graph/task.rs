@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 use crate::plan::problem::Span;
 
@@ -29,13 +31,16 @@ impl TaskId {
     }
 }
 
+/// A few files or tasks. A fleet has hundreds of thousands of such lists: the usual one has no heap cell.
+pub type Few<T> = SmallVec<[T; 4]>;
+
 /// A file that a task reads or makes.
 #[derive(Debug, Clone)]
 pub struct File {
     /// Absolute path.
     pub path: Utf8PathBuf,
     /// Path below the work directory, or the absolute one: its name on the command line and in the log.
-    pub name: String,
+    pub name: SmolStr,
     /// The task that makes it; `None` for a file that somebody brings.
     pub producer: Option<TaskId>,
 }
@@ -44,19 +49,17 @@ pub struct File {
 #[derive(Debug, Clone)]
 pub struct Task {
     /// Path of its output for a built-in file, else its target name.
-    pub name: String,
+    pub name: SmolStr,
     /// What it does.
     pub action: Action,
     /// Files it reads, in an order that the action knows.
-    pub inputs: Vec<FileId>,
+    pub inputs: Few<FileId>,
     /// Files it makes.
-    pub outputs: Vec<FileId>,
+    pub outputs: Few<FileId>,
     /// Tasks that must be done before, whose results it does not read.
-    pub after: Vec<TaskId>,
+    pub after: Few<TaskId>,
     /// Where the plan asks for it.
     pub origin: Span,
-    /// Where each entry of `inputs`, then of `after`, is written; empty for built-in tasks.
-    pub edges: Vec<Span>,
     /// Why this plan cannot have it done, and what would change that.
     pub undone: Option<Arc<Undone>>,
 }
@@ -65,9 +68,9 @@ pub struct Task {
 #[derive(Debug, Clone)]
 pub struct Undone {
     /// What is missing.
-    pub why: String,
+    pub why: SmolStr,
     /// What to write or set.
-    pub how: String,
+    pub how: SmolStr,
 }
 
 /// Whose a key or a copy is.

@@ -76,7 +76,7 @@ impl View<'_> {
         };
         let head = self.nodes.len();
         self.nodes.push(Node {
-            id: task.name.clone(),
+            id: task.name.to_string(),
             label: label.to_owned(),
             kind,
             group,
@@ -109,7 +109,7 @@ impl View<'_> {
             .unwrap_or(path)
             .to_string();
         self.nodes.push(Node {
-            id: name.clone(),
+            id: name.to_string(),
             label,
             kind: Kind::File,
             group: None,

@@ -13,8 +13,8 @@ use time::OffsetDateTime;
 
 pub use self::core::Core;
 pub use real::{
-    Folder, RealDisk, SystemClock, Terminal, environment, executable, lines_at, patch_at,
-    path_variable, read_at,
+    Folder, RealDisk, SystemClock, Terminal, environment, executable, patch_at, path_variable,
+    read_at,
 };
 
 /// What a name in a folder is; a link is reported as itself.
@@ -74,6 +74,8 @@ pub trait Look: Sync {
 
 /// What can be done to files.
 pub trait Disk: Look {
+    /// Bytes of a file from a place on: as many as asked for, or fewer at its end.
+    fn read_part(&self, path: &Utf8Path, place: u64, count: usize) -> io::Result<Vec<u8>>;
     /// Makes a folder and those above it. A folder that is there keeps its mode.
     fn make_dir(&self, dir: &Utf8Path, mode: u32) -> io::Result<()>;
     /// Writes a new file; one that is there is an error (`O_EXCL`). Returns what it is then.

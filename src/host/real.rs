@@ -43,6 +43,21 @@ impl Look for RealDisk {
 }
 
 impl Disk for RealDisk {
+    fn read_part(&self, path: &Utf8Path, place: u64, count: usize) -> io::Result<Vec<u8>> {
+        let (file, mut bytes) = (File::open(path)?, vec![0; count]);
+        let mut length = 0;
+        while length < count {
+            match file.read_at(&mut bytes[length..], place + length as u64) {
+                Ok(0) => break,
+                Ok(read) => length += read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
     fn make_dir(&self, dir: &Utf8Path, mode: u32) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(mode).create(dir)
     }
@@ -291,30 +306,6 @@ pub fn patch_at<'a>(
 ) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     parts.try_for_each(|(place, bytes)| file.write_all_at(bytes, place))
-}
-
-/// The lines of a file that begin at these places, without their ends.
-///
-/// # Errors
-/// As of the system; a line that does not end is one.
-pub fn lines_at(path: &Utf8Path, places: &[u64]) -> io::Result<Vec<Vec<u8>>> {
-    let file = File::open(path)?;
-    let line = |place: &u64| {
-        let mut line = Vec::new();
-        let mut chunk = [0; 2048];
-        loop {
-            let count = file.read_at(&mut chunk, place + line.len() as u64)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let end = chunk[..count].iter().position(|b| *b == b'\n');
-            line.extend_from_slice(&chunk[..end.unwrap_or(count)]);
-            if end.is_some() {
-                return Ok(line);
-            }
-        }
-    };
-    places.iter().map(line).collect()
 }
 
 /// The file that this process was started from; `None` where it is no more.

@@ -147,16 +147,13 @@ pub enum Event {
 }
 
 impl Event {
-    /// A task that is left undone, as the walk tells it.
-    pub fn undone_verdict(task: String, why: String) -> Self {
-        let why = vec![Why {
-            code: UNDONE,
-            text: why,
-        }];
+    /// What a task is in, for one reason.
+    pub fn verdict(task: &str, verdict: Verdict, code: &'static str, why: &str) -> Self {
+        let text = why.to_owned();
         Self::Verdict {
-            task,
-            verdict: Verdict::Undone,
-            why,
+            task: task.to_owned(),
+            verdict,
+            why: vec![Why { code, text }],
         }
     }
 }

@@ -5,9 +5,9 @@ use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 
 use super::{
-    PkiError,
+    Digest, PkiError,
     climb::{Way, climb, dead_end},
-    issuer, key, pem, read,
+    digest, issuer, key, pem, read,
 };
 use crate::plan::model::ChainForm;
 
@@ -75,6 +75,16 @@ pub fn chain(
 
 /// Holds a bundle to what istiod checks when it starts, and to what its workloads' handshakes need.
 pub fn judge(bundle: &Bundle, now: OffsetDateTime) -> Vec<Finding> {
+    let key = key::read_key(bundle.ca_key).map(|key| key.public_key);
+    judge_with(bundle, key, now)
+}
+
+/// The same, where the bundle's key was read already: with SHA-256 of its public half.
+pub fn judge_with(
+    bundle: &Bundle,
+    key: Result<Digest, PkiError>,
+    now: OffsetDateTime,
+) -> Vec<Finding> {
     let mut found = Findings(Vec::new());
     let files = [
         ("ca-cert.pem", bundle.ca_cert),
@@ -121,7 +131,7 @@ pub fn judge(bundle: &Bundle, now: OffsetDateTime) -> Vec<Finding> {
     if let [ca, chain, roots] = parsed.as_slice()
         && let Some(ca) = ca.first()
     {
-        found.key(bundle.ca_key, ca);
+        found.key(key, ca);
         found.path(ca, chain, roots, now);
         found.form(ca, chain, roots);
     }
@@ -147,11 +157,11 @@ impl Findings {
         });
     }
 
-    fn key(&mut self, text: &[u8], ca: &X509Certificate) {
-        match key::read_key(text) {
+    fn key(&mut self, key: Result<Digest, PkiError>, ca: &X509Certificate) {
+        match key {
             Err(PkiError::Empty) => {}
             Err(e) => self.error("C04", format!("ca-key.pem: {e}")),
-            Ok(key) if key.public_key != read::facts(ca).public_key => {
+            Ok(key) if key != digest(ca.public_key().raw) => {
                 self.error(
                     "C04",
                     "ca-cert.pem does not carry the key of ca-key.pem".to_owned(),

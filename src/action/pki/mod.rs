@@ -18,7 +18,7 @@ mod workload;
 
 use aws_lc_rs::digest as aws;
 
-pub use bundle::{Bundle, Finding, Severity, chain, judge};
+pub use bundle::{Bundle, Finding, Severity, chain, judge, judge_with};
 pub use error::PkiError;
 pub use issuer::{Issuer, Path};
 pub use key::{KeyFacts, generate_key, public_key, read_key};

@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 
 use super::{Judge, look::Seen, verdict::Judged};
 use crate::{
-    action::pki,
+    action::{key_algorithm, pki},
     build::{
         archive_dir,
         log::{Facts, FileRecord},
@@ -15,7 +15,7 @@ use crate::{
     },
     graph::{FileId, Owner, TaskId},
     host::Kind,
-    plan::model::{KeyAlgorithm, Plan, RootCa, Scope},
+    plan::model::{Plan, RootCa, Scope},
     report::event::Verdict,
 };
 
@@ -89,6 +89,7 @@ impl Judge<'_> {
         let task = self.graph.task(id);
         let recipe = Recipe::of(self.plan, task);
         let known = self.log.task(&task.name);
+        let known = known.as_ref();
         let open = file.identity.mode & 0o077 != 0;
         let ours = self.log.unfinished(&task.name)
             || known.is_some_and(|k| k.made && k.output == Some(file.digest));
@@ -110,7 +111,7 @@ impl Judge<'_> {
                 Judged::current()
             }
             _ => {
-                let wanted = self.algorithm(owner);
+                let wanted = key_algorithm(self.plan, owner);
                 let found = self
                     .eyes
                     .bytes(task.outputs[0])
@@ -130,16 +131,6 @@ impl Judge<'_> {
         };
         judged.narrow = open;
         judged
-    }
-
-    /// The kind of key that the plan asks for.
-    fn algorithm(&self, owner: Owner) -> Option<KeyAlgorithm> {
-        match (owner, &self.plan.root) {
-            (Owner::Cluster(c), _) => Some(self.plan.clusters[c].ca.key),
-            (Owner::Workload(w), _) => Some(self.plan.workloads[w].key),
-            (Owner::Root, RootCa::Made(spec)) => Some(spec.key),
-            (Owner::Root, RootCa::Given(_)) => None,
-        }
     }
 
     fn is_empty(&self, file: FileId) -> bool {
@@ -165,11 +156,12 @@ impl Judge<'_> {
                     .collect()
             }
         };
-        let holds = |name: &String| {
-            let stat = self.eyes.disk.stat(&plan.work_dir.join(name));
-            stat.is_ok_and(|s| s.is_some_and(|s| s.kind == Kind::File && s.identity.size > 0))
-        };
-        names.into_iter().find(holds)
+        names.into_iter().find(|name| {
+            let path = plan.work_dir.join(name);
+            let stat = || self.eyes.disk.stat(&path).ok().flatten();
+            !self.eyes.is_nowhere(&path)
+                && stat().is_some_and(|s| s.kind == Kind::File && s.identity.size > 0)
+        })
     }
 
     /// A key that another one is to take the place of. A workload's needs no leave, also where the plan's
@@ -213,11 +205,8 @@ impl Judge<'_> {
         // A key that only waits for its mode is the same key afterwards.
         let maker = self.graph.file_at(key).producer;
         let waits = maker
-            .and_then(|m| self.found.tasks.get(&m))
-            .is_some_and(|judged| {
-                judged.verdict == Verdict::Refused
-                    && judged.why.iter().any(|w| w.code == "key-open")
-            });
+            .and_then(|m| self.found.tasks.get(m))
+            .is_some_and(|judged| judged.verdict == Verdict::Refused && judged.code == "key-open");
         if waits {
             let text = format!("needs {}", self.graph.file_at(key).name);
             return Judged::new(Verdict::Blocked, "blocked", text);
@@ -330,7 +319,7 @@ impl Judge<'_> {
         self.eyes.back.insert(output, path.clone());
         let text = format!("{why}: bring back {path}, a copy of it");
         Judged {
-            restore: Some(path),
+            restore: Some(path.into_boxed_path()),
             archive: true,
             ..Judged::stale("restore", text)
         }

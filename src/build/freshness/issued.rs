@@ -86,6 +86,7 @@ impl Judge<'_> {
         };
         let inputs = vec![key_now, issuer_now];
         let known = self.log.task(&task.name);
+        let known = known.as_ref();
         let same = known.is_some_and(|k| k.output == Some(file.digest));
         if !(same && known.is_some_and(|k| k.inputs == inputs)) {
             if let Err(why) = self.issued_sound(task, issuer) {

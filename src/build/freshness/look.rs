@@ -1,9 +1,10 @@
 //! Looking at files: what the log knows of an untouched one costs a stat, any other is read. It knows
 //! what a file should hold, not what follows from it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
+use smol_str::SmolStr;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -30,10 +31,12 @@ pub(super) struct Eyes<'a> {
     pub(super) log: &'a Log,
     pub(super) disk: &'a dyn Look,
     pub(super) seen: HashMap<FileId, Seen>,
+    /// Folders of outputs, each looked at once.
+    pub(super) folders: HashMap<Utf8PathBuf, Option<Kind>>,
     /// Files that will be brought back, and from where: their bytes are there already.
     pub(super) back: HashMap<FileId, Utf8PathBuf>,
     /// Files whose identity or content the log does not know as they are now.
-    pub(super) news: Vec<(String, FileRecord)>,
+    pub(super) news: Vec<(SmolStr, FileRecord)>,
 }
 
 impl Eyes<'_> {
@@ -46,8 +49,27 @@ impl Eyes<'_> {
         seen
     }
 
+    /// What a folder is; `None` where there is none.
+    pub(super) fn folder(&mut self, dir: &Utf8Path) -> io::Result<Option<Kind>> {
+        if let Some(kind) = self.folders.get(dir) {
+            return Ok(*kind);
+        }
+        let kind = self.disk.kind(dir)?;
+        self.folders.insert(dir.to_owned(), kind);
+        Ok(kind)
+    }
+
+    /// True where not even the folder of a file is there: a new mesh has thousands of such files.
+    pub(super) fn is_nowhere(&mut self, path: &Utf8Path) -> bool {
+        let dir = path.parent();
+        dir.is_some_and(|dir| matches!(self.folder(dir), Ok(None)))
+    }
+
     fn look_now(&mut self, file: FileId) -> Seen {
         let entry = self.graph.file_at(file);
+        if entry.producer.is_some() && self.is_nowhere(&entry.path) {
+            return Seen::Missing;
+        }
         let stat = match self.disk.stat(&entry.path) {
             Ok(Some(stat)) => stat,
             Ok(None) => return Seen::Missing,
@@ -81,7 +103,7 @@ impl Eyes<'_> {
             .file(&entry.name)
             .filter(|r| r.identity == stat.identity && ours)
         {
-            return Seen::Sound(record.clone());
+            return Seen::Sound(record);
         }
         let bytes = match self.disk.read(&entry.path) {
             Ok(bytes) => Zeroizing::new(bytes),

@@ -10,6 +10,7 @@ mod verdict;
 
 use std::{collections::HashMap, time::Duration};
 
+use smol_str::SmolStr;
 use time::OffsetDateTime;
 
 use super::{
@@ -27,7 +28,7 @@ use crate::{
 use authority::Cause;
 pub use look::facts;
 use look::{Eyes, Seen};
-pub use verdict::{Ask, Judged, Judgement, Notice};
+pub use verdict::{Ask, Judged, Judgement, Notice, Verdicts};
 
 /// The walk.
 struct Judge<'a> {
@@ -40,7 +41,7 @@ struct Judge<'a> {
     given: Option<&'a pki::Issuer>,
     eyes: Eyes<'a>,
     /// Serial numbers of certificates that were read in this walk, by their issuer's file; with their own.
-    serials: HashMap<(FileId, Vec<u8>), String>,
+    serials: HashMap<(FileId, Vec<u8>), SmolStr>,
     found: Judgement,
 }
 
@@ -58,6 +59,7 @@ pub fn judge(site: &Site, disk: &dyn Look, log: &Log, ask: &Ask, order: &[TaskId
         log,
         disk,
         seen: HashMap::new(),
+        folders: HashMap::new(),
         back: HashMap::new(),
         news: Vec::new(),
     };
@@ -71,7 +73,10 @@ pub fn judge(site: &Site, disk: &dyn Look, log: &Log, ask: &Ask, order: &[TaskId
         given,
         eyes,
         serials: HashMap::new(),
-        found: Judgement::default(),
+        found: Judgement {
+            tasks: Verdicts::of(graph.tasks.len()),
+            ..Judgement::default()
+        },
     };
     if let Some(given) = given {
         walk.found.until = given.path().steady_until().unix_timestamp();
@@ -89,7 +94,10 @@ impl Judge<'_> {
     fn task(&mut self, id: TaskId) -> Judged {
         let task = self.graph.task(id);
         if let Some(undone) = &task.undone {
-            return Judged::new(Verdict::Undone, UNDONE, undone.why.clone());
+            return Judged {
+                why: undone.why.clone(),
+                ..Judged::new(Verdict::Undone, UNDONE, "")
+            };
         }
         if let Some(odd) = self.odd_output(task) {
             return Judged::obstacle(odd);
@@ -118,7 +126,7 @@ impl Judge<'_> {
             return judged;
         }
         let stopped = self.graph.before(id).find(|b| {
-            let upstream = self.found.tasks.get(b).map(|j| j.verdict);
+            let upstream = self.found.tasks.get(*b).map(|j| j.verdict);
             matches!(upstream, Some(Verdict::Refused | Verdict::Blocked))
         });
         match stopped {
@@ -156,7 +164,7 @@ impl Judge<'_> {
     fn rebuilt(&self, file: FileId) -> bool {
         let producer = self.graph.file_at(file).producer;
         producer
-            .and_then(|p| self.found.tasks.get(&p))
+            .and_then(|p| self.found.tasks.get(p))
             .is_some_and(|judged| {
                 let anew = matches!(
                     judged.verdict,
@@ -196,7 +204,7 @@ impl Judge<'_> {
         // A folder of a cluster that is a link leads out of the work directory.
         let path = &self.graph.file_at(output).path;
         if let Some(dir) = path.parent().filter(|d| *d != self.plan.work_dir) {
-            match self.eyes.disk.kind(dir) {
+            match self.eyes.folder(dir) {
                 Ok(Some(Kind::Link)) => {
                     return Some(format!(
                         "{dir} is a symbolic link; keys would be written elsewhere: make it a folder"
@@ -219,6 +227,7 @@ impl Judge<'_> {
     /// one that meshplan began and could not note any more is its own.
     fn taken(&self, task: &Task, digest: Digest, inputs: Vec<Digest>) -> Judged {
         let known = self.log.task(&task.name);
+        let known = known.as_ref();
         let begun = self.log.unfinished(&task.name);
         let made = begun || known.is_some_and(|k| k.made);
         let recipe = Recipe::of(self.plan, task);
@@ -246,7 +255,7 @@ impl Judge<'_> {
 
     /// True where a file of that name was never ours.
     fn is_foreign(&self, name: &str) -> bool {
-        self.log.task(name).is_none() && !self.log.unfinished(name)
+        !self.log.has_task(name) && !self.log.unfinished(name)
     }
 
     fn differs(&mut self, name: &str, differences: &[String], allow: &str) {

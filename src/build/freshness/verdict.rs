@@ -1,14 +1,15 @@
 //! Verdicts as data: what is asked, what a task is in and why, what else was found. Nothing here
 //! decides anything.
 
-use std::collections::{HashMap, HashSet};
+use std::{borrow::Cow, collections::HashSet};
 
-use camino::Utf8PathBuf;
+use camino::Utf8Path;
+use smol_str::SmolStr;
 
 use crate::{
     build::log::{FileRecord, TaskRecord},
     graph::TaskId,
-    report::event::{Verdict, Why},
+    report::event::Verdict,
 };
 
 /// What the user asked for beyond the plan.
@@ -29,33 +30,39 @@ pub struct Ask {
 pub struct Judged {
     /// What it is in.
     pub verdict: Verdict,
-    /// Why; the first reason is the decisive one.
-    pub why: Vec<Why>,
-    /// Why it cannot be carried out, such as a folder in its output's place.
-    pub obstacle: Option<String>,
+    /// Stable word of why.
+    pub code: &'static str,
+    /// Why, in a sentence.
+    pub why: SmolStr,
+    /// It cannot be carried out, such as where a folder is in its output's place: why says it.
+    pub obstacle: bool,
     /// Move what has the output's name to the archive first.
     pub archive: bool,
-    /// Bring back these bytes instead of making new ones.
-    pub restore: Option<Utf8PathBuf>,
     /// A key that others may read, to be narrowed to its owner.
     pub narrow: bool,
+    /// Bring back these bytes instead of making new ones.
+    pub restore: Option<Box<Utf8Path>>,
     /// What to note in the log of a task that does not run.
     pub record: Option<Box<TaskRecord>>,
 }
 
 impl Judged {
-    pub(super) fn new(verdict: Verdict, code: &'static str, text: impl Into<String>) -> Self {
-        let why = vec![Why {
-            code,
-            text: text.into(),
-        }];
+    pub(super) fn new(
+        verdict: Verdict,
+        code: &'static str,
+        why: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self {
             verdict,
-            why,
-            obstacle: None,
+            code,
+            why: match why.into() {
+                Cow::Borrowed(why) => SmolStr::new_static(why),
+                Cow::Owned(why) => why.into(),
+            },
+            obstacle: false,
             archive: false,
-            restore: None,
             narrow: false,
+            restore: None,
             record: None,
         }
     }
@@ -68,19 +75,53 @@ impl Judged {
         )
     }
 
-    pub(super) fn stale(code: &'static str, text: impl Into<String>) -> Self {
-        Self::new(Verdict::Stale, code, text)
+    pub(super) fn stale(code: &'static str, why: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Verdict::Stale, code, why)
     }
 
-    pub(super) fn refused(code: &'static str, text: impl Into<String>) -> Self {
-        Self::new(Verdict::Refused, code, text)
+    pub(super) fn refused(code: &'static str, why: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Verdict::Refused, code, why)
     }
 
-    pub(super) fn obstacle(text: String) -> Self {
+    pub(super) fn obstacle(why: String) -> Self {
         Self {
-            obstacle: Some(text.clone()),
-            ..Self::stale("obstacle", text)
+            obstacle: true,
+            ..Self::stale("obstacle", why)
         }
+    }
+}
+
+/// Verdicts of tasks. Of a fleet nearly all are wanted, so each has its place, whether it is or not.
+#[derive(Debug, Clone, Default)]
+pub struct Verdicts(Vec<Option<Judged>>);
+
+impl Verdicts {
+    /// Of a graph of so many tasks.
+    pub(super) fn of(tasks: usize) -> Self {
+        Self(vec![None; tasks])
+    }
+
+    pub(super) fn insert(&mut self, id: TaskId, judged: Judged) {
+        if let Some(place) = self.0.get_mut(id.index()) {
+            *place = Some(judged);
+        }
+    }
+
+    /// That of a task; `None` where it was not judged.
+    pub fn get(&self, id: TaskId) -> Option<&Judged> {
+        self.0.get(id.index())?.as_ref()
+    }
+
+    /// All that were judged, in plan order.
+    pub fn iter(&self) -> impl Iterator<Item = (TaskId, &Judged)> {
+        let tasks = (0..).map(TaskId).zip(&self.0);
+        tasks.filter_map(|(id, judged)| Some((id, judged.as_ref()?)))
+    }
+
+    /// How many are such.
+    pub fn count(&self, wanted: &[Verdict]) -> usize {
+        let such = |(_, judged): &(TaskId, &Judged)| wanted.contains(&judged.verdict);
+        self.iter().filter(such).count()
     }
 }
 
@@ -99,11 +140,11 @@ pub struct Notice {
 #[derive(Debug)]
 pub struct Judgement {
     /// Verdicts of the wanted tasks.
-    pub tasks: HashMap<TaskId, Judged>,
+    pub tasks: Verdicts,
     /// Things to tell.
     pub notices: Vec<Notice>,
     /// Files whose identity or content the log does not know as they are now.
-    pub seen: Vec<(String, FileRecord)>,
+    pub seen: Vec<(SmolStr, FileRecord)>,
     /// From then on the same files may be judged otherwise, seconds since 1970: a certificate comes near its end.
     pub until: i64,
 }
@@ -111,7 +152,7 @@ pub struct Judgement {
 impl Default for Judgement {
     fn default() -> Self {
         Self {
-            tasks: HashMap::new(),
+            tasks: Verdicts::default(),
             notices: Vec::new(),
             seen: Vec::new(),
             until: i64::MAX,

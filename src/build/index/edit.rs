@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use indexmap::IndexSet;
 
 use super::{
-    Head, below,
+    Head,
     file::{Index, Section},
     flat, is_settled, settled_stamp,
     slice::{self, Cut, Nodes, Retold},
@@ -21,7 +21,7 @@ use crate::{
         log::Log,
     },
     graph::Graph,
-    host::{RealDisk, lines_at, lock::Lock},
+    host::{RealDisk, lock::Lock},
     plan::model::Plan,
     report::{
         Reporter,
@@ -69,7 +69,6 @@ impl Edited {
             }
         }
         let path = new.0.state_dir().join("log");
-        let records = lines_at(&path, &records).ok()?;
         let log = Log::part(Arc::new(RealDisk), path, self.head.log.0, &records)?;
         let mine = new.1.tasks.iter().filter(|t| t.undone.is_none()).count();
         Some(Slice {
@@ -172,10 +171,7 @@ pub(in super::super) fn renew(
         head.since = site.clock.now().unix_timestamp();
         head.log = settled_stamp(site, log)?;
         // The last look counts: the first was before the run.
-        let news = notes.found.into_iter();
-        let news =
-            news.map(|(path, found)| (below(&site.plan.work_dir, path).into_string(), found));
-        let found_anew = flat::patch(&mut found, &news.collect())?;
+        let found_anew = flat::patch(&mut found, &notes.found.into_iter().collect())?;
         let placed_anew = flat::patch_places(&mut places, log.places()?)?;
         let small = [
             (Section::Head, serde_json::to_vec(&head).ok()?),

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use camino::Utf8PathBuf;
+use smol_str::SmolStr;
 
 use super::witness::Found;
 use crate::{
@@ -60,17 +60,20 @@ fn record(bytes: &mut Vec<u8>, path: &str, found: &Found) -> Option<()> {
 }
 
 /// Writes records; `None` where a path is too long to be in one.
-pub(super) fn write(found: &[(Utf8PathBuf, Found)]) -> Option<Vec<u8>> {
+pub(super) fn write(found: &[(SmolStr, Found)]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(found.len() * 80);
     for (path, found) in found {
-        record(&mut bytes, path.as_str(), found)?;
+        record(&mut bytes, path, found)?;
     }
     Some(bytes)
 }
 
 /// Puts others in the place of the records of the same paths. Where in the bytes; `None` where one has no place
 /// of its length.
-pub(super) fn patch(bytes: &mut [u8], news: &BTreeMap<String, Found>) -> Option<Vec<Range<usize>>> {
+pub(super) fn patch(
+    bytes: &mut [u8],
+    news: &BTreeMap<SmolStr, Found>,
+) -> Option<Vec<Range<usize>>> {
     let mut patches = Vec::new();
     let mut records = Records(bytes);
     let mut news = news.iter().peekable();

@@ -30,7 +30,7 @@ use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::{Judgement, STATE_DIR, Site, freshness::Judged, log::Log, undone};
+use super::{Judgement, STATE_DIR, Site, log::Log, undone};
 use crate::{
     action::pki::{Digest, digest},
     graph::TaskId,
@@ -40,7 +40,7 @@ use crate::{
     plan::{self, MAX_BYTES, Surroundings, normalize},
     report::{
         OWNERS,
-        event::{Event, Verdict},
+        event::{Event, UNDONE, Verdict},
     },
 };
 pub(super) use edit::renew;
@@ -155,7 +155,7 @@ pub struct Memory<'a> {
 fn is_settled(judgement: &Judgement) -> bool {
     let quiet = judgement.notices.is_empty() && judgement.seen.is_empty();
     quiet
-        && judgement.tasks.values().all(|judged| {
+        && judgement.tasks.iter().all(|(_, judged)| {
             let settled = matches!(judged.verdict, Verdict::Current | Verdict::Undone);
             settled && judged.record.is_none() && !judged.narrow
         })
@@ -189,7 +189,7 @@ pub(super) fn remember(
     judgement: &Judgement,
     order: &[TaskId],
 ) {
-    let notes = witness.into_notes();
+    let mut notes = witness.into_notes();
     let (plan, state) = (&site.plan, site.plan.state_dir());
     let (Some(maker), Some(stamp), true) = (
         Maker::this(),
@@ -198,13 +198,10 @@ pub(super) fn remember(
     ) else {
         return;
     };
-    let counts = judgement.tasks.values();
-    let is_undone = |j: &&Judged| j.verdict == Verdict::Undone;
-    let undone = counts.filter(is_undone).count();
-    let left = left(site, judgement, order);
+    let undone = judgement.tasks.count(&[Verdict::Undone]);
     // Thousands of clusters ask for the same few variables.
     let asked: IndexSet<Asked> = notes.asked.into_iter().collect();
-    let head = Head {
+    let mut head = Head {
         maker,
         question,
         work_dir: plan.work_dir.clone(),
@@ -213,16 +210,22 @@ pub(super) fn remember(
         until: judgement.until,
         log: stamp,
         names,
-        current: judgement.tasks.len() - undone,
+        current: judgement.tasks.iter().count() - undone,
         undone,
-        owners: left.groups.len(),
+        owners: 0,
     };
     let disk = &*site.disk;
-    let write = || {
+    let mut write = || {
         let mut index = Index::begin(disk, &state)?;
-        let found = flat::write(&relative(notes.found, &plan.work_dir))?;
+        // Sorted by path, so that what shares a folder is asked of one after the other.
+        notes.found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        notes.found.dedup();
+        let found = flat::write(&notes.found)?;
+        notes.found = Vec::new();
         index.put_long(disk, Section::Found, &found)?;
         drop(found);
+        let left = left(site, judgement, order);
+        head.owners = left.groups.len();
         index.put_long(disk, Section::Left, &serde_json::to_vec(&left).ok()?)?;
         drop(left);
         let mut small = vec![(Section::Head, serde_json::to_vec(&head).ok()?)];
@@ -243,16 +246,15 @@ fn left<'a>(site: &'a Site, judgement: &'a Judgement, order: &[TaskId]) -> Left<
     let mut order = order.to_vec();
     order.sort_unstable();
     let tasks = order.iter().filter_map(|id| {
-        let judged = judgement.tasks.get(id)?;
-        let why = judged.why.first()?;
+        let judged = judgement.tasks.get(*id)?;
         (judged.verdict == Verdict::Undone).then(|| {
             (
                 site.graph.task(*id).name.as_str().into(),
-                why.text.as_str().into(),
+                judged.why.as_str().into(),
             )
         })
     });
-    let groups = undone(site, judgement, &order).into_iter();
+    let groups = undone(site, &judgement.tasks, &order);
     let groups = groups.filter_map(|event| match event {
         Event::Undone {
             cluster,
@@ -272,7 +274,7 @@ impl Left<'_> {
     fn events(self, current: usize) -> Vec<Event> {
         let verdicts = self.tasks.into_iter();
         let verdicts =
-            verdicts.map(|(task, why)| Event::undone_verdict(task.into_owned(), why.into_owned()));
+            verdicts.map(|(task, why)| Event::verdict(&task, Verdict::Undone, UNDONE, &why));
         let groups = self.groups.into_iter();
         let groups = groups.map(|(cluster, steps, why, how)| Event::Undone {
             cluster,
@@ -283,26 +285,6 @@ impl Left<'_> {
         let planned = Event::Planned { stale: 0, current };
         verdicts.chain([planned]).chain(groups).collect()
     }
-}
-
-/// A path from the work directory, where it is below it.
-fn below(work_dir: &Utf8Path, path: Utf8PathBuf) -> Utf8PathBuf {
-    match path.strip_prefix(work_dir) {
-        Ok(below) if below != "" => below.to_owned(),
-        _ => path,
-    }
-}
-
-/// Paths from the work directory, each with its answer once.
-fn relative(found: Vec<(Utf8PathBuf, Found)>, work_dir: &Utf8Path) -> Vec<(Utf8PathBuf, Found)> {
-    let found = found.into_iter();
-    let mut found: Vec<_> = found
-        .map(|(path, found)| (below(work_dir, path), found))
-        .collect();
-    // Sorted by path, so that what shares a folder is asked of one after the other.
-    found.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
-    found.dedup();
-    found
 }
 
 /// What is known of a run before anything is read.

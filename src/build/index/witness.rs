@@ -8,6 +8,7 @@ use std::{
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -48,7 +49,9 @@ pub struct Witness<'a, T> {
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) asked: Vec<Asked>,
-    pub(super) found: Vec<(Utf8PathBuf, Found)>,
+    /// By their paths from the work directory, where they are below it.
+    pub(super) found: Vec<(SmolStr, Found)>,
+    work_dir: Utf8PathBuf,
     /// A question had no answer that could be compared.
     pub(super) unsure: bool,
 }
@@ -60,6 +63,11 @@ impl<'a, T: Look + Surroundings> Witness<'a, T> {
             machine,
             notes: Mutex::default(),
         }
+    }
+
+    /// Names of what is below that folder begin there from now on.
+    pub(in super::super) fn enter(&self, work_dir: &Utf8Path) {
+        self.note(|notes| notes.work_dir = work_dir.to_owned());
     }
 
     /// Everything asked so far.
@@ -89,9 +97,12 @@ impl<'a, T: Look + Surroundings> Witness<'a, T> {
 
     fn found(&self, path: &Utf8Path, found: &io::Result<Option<Found>>) {
         self.note(|notes| match found {
-            Ok(found) => notes
-                .found
-                .push((path.to_owned(), found.unwrap_or(Found::Nothing))),
+            Ok(found) => {
+                let below = path.strip_prefix(&notes.work_dir).ok();
+                let path = below.filter(|path| *path != "").unwrap_or(path);
+                let found = found.unwrap_or(Found::Nothing);
+                notes.found.push((path.as_str().into(), found));
+            }
             Err(_) => notes.unsure = true,
         });
     }

@@ -121,7 +121,7 @@ impl Runner {
         // one knows it for its own.
         for (id, ..) in &group {
             let name = &graph.task(*id).name;
-            if self.log.task(name).is_none() {
+            if !self.log.has_task(name) {
                 self.log.put_start(name);
             }
         }
@@ -202,8 +202,9 @@ impl Runner {
 
     fn give_name(&self, id: TaskId, staged: &Staged) -> Result<Option<Stat>, String> {
         let Site { graph, disk, .. } = &self.shared.site;
-        let archive = self.shared.judged[&id]
-            .archive
+        let archive = self.shared.judged.get(id);
+        let archive = archive
+            .is_some_and(|judged| judged.archive)
             .then_some(graph.task(id).name.as_str());
         let text = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::AlreadyExists => format!(

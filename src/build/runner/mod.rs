@@ -26,6 +26,7 @@ use super::{
     steps,
 };
 use group::Waiting;
+use smol_str::SmolStr;
 
 use crate::{
     action::{
@@ -44,26 +45,17 @@ pub fn rehearse(
     order: &[TaskId],
     teller: &mut Teller,
 ) -> Summary {
-    super::undone(site, judgement, order)
-        .into_iter()
-        .for_each(|event| teller.tell(event));
-    let count = |verdict| {
-        judgement
-            .tasks
-            .values()
-            .filter(|j| j.verdict == verdict)
-            .count()
-    };
-    let obstacles = judgement.tasks.values().filter(|j| j.obstacle.is_some());
-    let failed = obstacles.count();
-    let refused = count(Verdict::Refused);
+    super::undone(site, &judgement.tasks, order).for_each(|event| teller.tell(event));
+    let tasks = &judgement.tasks;
+    let failed = tasks.iter().filter(|(_, j)| j.obstacle).count();
+    let refused = tasks.count(&[Verdict::Refused]);
     Summary {
-        ran: count(Verdict::Stale) - failed,
+        ran: tasks.count(&[Verdict::Stale]) - failed,
         failed,
-        current: count(Verdict::Current) + count(Verdict::Adopted),
+        current: tasks.count(&[Verdict::Current, Verdict::Adopted]),
         refused,
-        blocked: count(Verdict::Blocked),
-        undone: count(Verdict::Undone),
+        blocked: tasks.count(&[Verdict::Blocked]),
+        undone: tasks.count(&[Verdict::Undone]),
         exit_code: match (failed, refused) {
             (1.., _) => 1,
             (0, 1..) => 5,
@@ -84,7 +76,7 @@ pub struct Runner {
     cluster_jobs: usize,
     order: Vec<TaskId>,
     log: Log,
-    seen: Vec<(String, FileRecord)>,
+    seen: Vec<(SmolStr, FileRecord)>,
     waiting: Vec<Waiting>,
     /// What is being made durable.
     syncing: Vec<Waiting>,
@@ -95,7 +87,6 @@ pub struct Runner {
     summary: Summary,
     changed: bool,
     changed_clusters: BTreeSet<usize>,
-    undone: Vec<Event>,
 }
 
 impl Runner {
@@ -109,10 +100,9 @@ impl Runner {
         judgement: Judgement,
         order: Vec<TaskId>,
     ) -> Self {
-        let undone = super::undone(site, &judgement, &order);
         let Judgement { tasks, seen, .. } = judgement;
         // A CA brought along that a task makes anew in this run is loaded when it is there.
-        let stale = |id: &TaskId| tasks.get(id).is_some_and(|j| j.verdict == Verdict::Stale);
+        let stale = |id: &TaskId| tasks.get(*id).is_some_and(|j| j.verdict == Verdict::Stale);
         let anchor = order
             .iter()
             .map(|id| site.graph.task(*id))
@@ -164,41 +154,37 @@ impl Runner {
             summary: Summary::default(),
             changed: false,
             changed_clusters: BTreeSet::new(),
-            undone,
         }
     }
 
     /// Runs to the end, or to an interrupt. Where all went well, `after` is done with the log before the work
     /// directory is free.
     pub fn run(mut self, teller: &mut Teller, after: Box<dyn FnOnce(&Log) + '_>) -> Summary {
-        let verdicts = |wanted: &[Verdict]| {
-            self.shared
-                .judged
-                .values()
-                .filter(|j| wanted.contains(&j.verdict))
-                .count()
-        };
-        self.summary.current = verdicts(&[Verdict::Current, Verdict::Adopted]);
-        self.summary.undone = verdicts(&[Verdict::Undone]);
-        self.summary.refused = verdicts(&[Verdict::Refused]);
-        self.summary.blocked = verdicts(&[Verdict::Blocked]);
+        let judged = &self.shared.judged;
+        self.summary.current = judged.count(&[Verdict::Current, Verdict::Adopted]);
+        self.summary.undone = judged.count(&[Verdict::Undone]);
+        self.summary.refused = judged.count(&[Verdict::Refused]);
+        self.summary.blocked = judged.count(&[Verdict::Blocked]);
         let stale: Vec<_> = self
             .order
             .iter()
             .copied()
-            .filter(|id| self.judged(*id).verdict == Verdict::Stale)
+            .filter(|id| {
+                self.judged(*id)
+                    .is_some_and(|j| j.verdict == Verdict::Stale)
+            })
             .collect();
         let obstacles: Vec<_> = stale
             .iter()
             .copied()
-            .filter(|id| self.judged(*id).obstacle.is_some())
+            .filter(|id| self.judged(*id).is_some_and(|j| j.obstacle))
             .collect();
 
         if !self.keep_going && (self.summary.refused > 0 || !obstacles.is_empty()) {
             // Told before anything is touched, so that the user decides on the whole.
             for id in obstacles {
-                let cause = self.judged(id).obstacle.clone().unwrap_or_default();
-                self.tell_failure(id, cause.into(), vec![], teller);
+                let cause = self.judged(id).map(|j| j.why.to_string());
+                self.tell_failure(id, cause.unwrap_or_default().into(), vec![], teller);
             }
             self.summary.not_started = stale.len() - self.summary.failed;
         } else {
@@ -206,8 +192,7 @@ impl Runner {
             self.work(&stale, teller);
             self.finish(teller);
         }
-        std::mem::take(&mut self.undone)
-            .into_iter()
+        super::undone(&self.shared.site, &self.shared.judged, &self.order)
             .for_each(|event| teller.tell(event));
         self.summary.interrupted =
             self.shared
@@ -236,8 +221,8 @@ impl Runner {
         self.summary
     }
 
-    fn judged(&self, id: TaskId) -> &Judged {
-        &self.shared.judged[&id]
+    fn judged(&self, id: TaskId) -> Option<&Judged> {
+        self.shared.judged.get(id)
     }
 
     fn name(&self, id: TaskId) -> &str {
@@ -250,7 +235,7 @@ impl Runner {
             self.log.put_file(&name, record);
         }
         let shared = self.shared.clone();
-        for (&id, judged) in &shared.judged {
+        for (id, judged) in shared.judged.iter() {
             if matches!(judged.verdict, Verdict::Current | Verdict::Adopted)
                 && let Some(record) = judged.record.clone()
             {
@@ -278,7 +263,7 @@ impl Runner {
             .and_then(|()| disk.stat(&file.path));
         let (message, help) = match done {
             Ok(stat) => {
-                if let (Some(stat), Some(old)) = (stat, self.log.file(&file.name).cloned()) {
+                if let (Some(stat), Some(old)) = (stat, self.log.file(&file.name)) {
                     self.log.put_file(
                         &file.name,
                         FileRecord {
@@ -340,6 +325,9 @@ impl Runner {
                     self.task_failed(id, failure, &mut scheduler, teller);
                 }
             }
+            if !interrupt.is_set() {
+                crew.help();
+            }
             if scheduler.is_over() || (interrupt.is_set() && !crew.has_children()) {
                 break;
             }
@@ -349,7 +337,7 @@ impl Runner {
                         News::Begins(worker) => {
                             let entry = graph.task(task);
                             let doing = doing(entry.action, &entry.name);
-                            let task = entry.name.clone();
+                            let task = entry.name.to_string();
                             let event = Event::TaskStarted {
                                 task,
                                 doing,
@@ -361,6 +349,7 @@ impl Runner {
                             let task = self.name(task).to_owned();
                             teller.tell_of(at, Event::TaskWaits { task, on });
                         }
+                        News::Lost => crew.lost(task),
                         News::Ended { took, result } => {
                             crew.ended(task);
                             self.receive_one(task, at, took, *result, &mut scheduler, teller);
@@ -496,8 +485,8 @@ impl Runner {
     ) -> Result<(), Failure> {
         let graph = self.shared.site.graph.clone();
         let task = graph.task(id);
-        if let Some(obstacle) = &self.judged(id).obstacle {
-            return Err(obstacle.clone().into());
+        if let Some(judged) = self.judged(id).filter(|j| j.obstacle) {
+            return Err(judged.why.to_string().into());
         }
         let child = !task.action.is_built_in_file();
         if child {
