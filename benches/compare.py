@@ -3,7 +3,7 @@
 
     benches/compare.py [start|idle|edit|ecdsa|rsa|steps|memory|inside …]      (default: all)
 
-BENCH_STEPS=N takes so many clusters for `steps` instead of 1,000, which take 10 minutes to be made.
+BENCH_STEPS=N takes so many clusters for `steps` instead of 1,000, which take two minutes to be made.
 
 Needs hyperfine and cargo; another tool that is missing is named and left out. Every build from nothing gets a
 folder of its own and nothing is removed before the end: for minutes after many files were deleted, ext4 takes

@@ -24,11 +24,12 @@ use time::OffsetDateTime;
 type Done<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {
+    let began = Instant::now();
     let words: Vec<String> = env::args().collect();
     let called = words[0].rsplit('/').next().unwrap_or_default();
     let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
     let done = match (called, words.as_slice()) {
-        ("kubectl", asked) => kubectl(asked),
+        ("kubectl", asked) => kubectl(asked, began),
         (_, ["stat", list]) => stat(list),
         (_, ["build", count, dir]) => number(count).and_then(|count| build(count, dir)),
         (_, ["keygen", count, threads]) => {
@@ -157,7 +158,7 @@ fn keygen(count: usize, threads: usize) -> Done<()> {
 /// Answers what was answered before, after MILLIS. What was never asked is answered from objects that are files
 /// (FAKE_DIR/state, as the tests' fake tools have them), or by the kubectl behind (BEHIND); where KEEP is set, such
 /// answers are kept in ANSWERS. Each call that is answered from memory leaves a line there.
-fn kubectl(words: &[&str]) -> Done<()> {
+fn kubectl(words: &[&str], began: Instant) -> Done<()> {
     let answers = env::var("ANSWERS")?;
     let mut stdin = Vec::new();
     if words.contains(&"-f") {
@@ -175,7 +176,8 @@ fn kubectl(words: &[&str]) -> Done<()> {
             .create(true)
             .open(format!("{answers}/calls"))?;
         calls.write_all(format!("{}\n", words.join(" ")).as_bytes())?;
-        thread::sleep(Duration::from_millis(env::var("MILLIS")?.parse()?));
+        let latency = Duration::from_millis(env::var("MILLIS")?.parse()?);
+        thread::sleep(latency.saturating_sub(began.elapsed()));
         return Ok(std::io::stdout().write_all(&answer)?);
     }
     let answer = match of_objects(words, &stdin)? {

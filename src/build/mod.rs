@@ -19,6 +19,7 @@ pub mod verify;
 use std::{
     io,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -218,7 +219,15 @@ pub fn run(
     if let Some((_, witness)) = &memory {
         witness.enter(&site.plan.work_dir);
     }
-    let judgement = freshness::judge(site, disk, &log, &ask, &order);
+    // kubectl takes as long to name its contexts as a walk.
+    let (judgement, absent) = thread::scope(|scope| {
+        let absent = lock
+            .as_ref()
+            .map(|_| scope.spawn(|| steps::preflight(site, &order)));
+        let judgement = freshness::judge(site, disk, &log, &ask, &order);
+        (judgement, absent.map(thread::ScopedJoinHandle::join))
+    });
+    let absent = absent.and_then(Result::ok).unwrap_or_default();
     tell_judgement(site, request, &judgement, &order, &mut teller);
     // A name that was asked for and can only be left undone is a failure, not a note.
     let denied = by_name.iter().any(|tasks| {
@@ -247,8 +256,11 @@ pub fn run(
                 }
                 (None, _) => Box::new(|_| {}),
             };
-            runner::Runner::new(site, request, log, lock, publisher, judgement, order)
-                .run(&mut teller, after)
+            runner::Runner::new(site, request, log, lock, publisher, judgement, order).run(
+                &absent,
+                &mut teller,
+                after,
+            )
         }
     };
     if denied && summary.exit_code == 0 {

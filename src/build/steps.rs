@@ -2,6 +2,7 @@
 //! interrupt reaches it and a later run knows of it.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     action::{
         Bytes,
-        cluster::{self, Allowed, Cacerts, Kind, Live, StepError, Target, Wanted},
+        cluster::{self, Absent, Allowed, Cacerts, Kind, Live, StepError, Target, Wanted},
         pki,
     },
     graph::{Action, FileId, Step, TaskId},
@@ -33,36 +34,42 @@ pub(super) struct StepDone {
     pub(super) did: String,
 }
 
-/// First steps of clusters that no tool or context can reach, each with the reason. Asks this machine's
-/// kubectl for its contexts, and no cluster for anything.
-pub(super) fn preflight(site: &Site, tasks: &[TaskId]) -> Vec<(TaskId, String)> {
-    let mut firsts: Vec<(usize, TaskId)> = Vec::new();
-    for &id in tasks {
-        if let Action::Step(cluster, _) = site.graph.task(id).action
-            && !firsts.iter().any(|(c, _)| *c == cluster)
-        {
-            firsts.push((cluster, id));
-        }
-    }
-    let plan = &site.plan;
-    let targets: Vec<_> = firsts
-        .iter()
-        .filter_map(|(c, _)| Target::new(plan, *c, Allowed::default()))
+/// Clusters of these tasks that no tool or context can reach. Asks this machine's kubectl for its contexts, and
+/// no cluster for anything.
+pub(super) fn preflight(site: &Site, tasks: &[TaskId]) -> Vec<Absent> {
+    let tasks = tasks.iter().map(|id| site.graph.task(*id));
+    let steps = tasks.filter(|task| task.undone.is_none());
+    let clusters: BTreeSet<usize> = steps.filter_map(|task| step_of(task.action)).collect();
+    let targets: Vec<_> = clusters
+        .into_iter()
+        .filter_map(|c| Target::new(&site.plan, c, Allowed::default()))
         .collect();
     let path = path_variable();
     let found = |program: &str| process::path_lookup(program, &path).is_some();
     let mut run = |command: &Command| process::run(command, &site.interrupt, &mut |_| {});
-    let absent = cluster::preflight(&targets, &site.tools, &found, &mut run);
-    let task_of = |name: &str| {
-        firsts
-            .iter()
-            .find(|(c, _)| plan.clusters[*c].name == name)
-            .map(|(_, id)| *id)
+    cluster::preflight(&targets, &site.tools, &found, &mut run)
+}
+
+/// The first step of each absent cluster, with the reason.
+pub(super) fn absent(site: &Site, absent: &[Absent], tasks: &[TaskId]) -> Vec<(TaskId, String)> {
+    let first = |name: &str| {
+        let step = |id: &&TaskId| {
+            let cluster = step_of(site.graph.task(**id).action);
+            cluster.is_some_and(|c| site.plan.clusters[c].name == name)
+        };
+        tasks.iter().find(step).copied()
     };
+    let absent = absent.iter();
     absent
-        .into_iter()
-        .filter_map(|a| Some((task_of(&a.cluster)?, format!("{}: {}", a.why, a.how))))
+        .filter_map(|a| Some((first(&a.cluster)?, format!("{}: {}", a.why, a.how))))
         .collect()
+}
+
+fn step_of(action: Action) -> Option<usize> {
+    match action {
+        Action::Step(cluster, _) => Some(cluster),
+        _ => None,
+    }
 }
 
 /// All that a step of a cluster is about.

@@ -31,7 +31,7 @@ use smol_str::SmolStr;
 use crate::{
     action::{
         Trust,
-        cluster::{self, Target},
+        cluster::{self, Absent, Target},
     },
     graph::{Action, Step, TaskId},
     host::{lock::Lock, process},
@@ -157,9 +157,14 @@ impl Runner {
         }
     }
 
-    /// Runs to the end, or to an interrupt. Where all went well, `after` is done with the log before the work
-    /// directory is free.
-    pub fn run(mut self, teller: &mut Teller, after: Box<dyn FnOnce(&Log) + '_>) -> Summary {
+    /// Runs to the end, or to an interrupt; `absent` clusters cannot be reached. Where all went well, `after` is
+    /// done with the log before the work directory is free.
+    pub fn run(
+        mut self,
+        absent: &[Absent],
+        teller: &mut Teller,
+        after: Box<dyn FnOnce(&Log) + '_>,
+    ) -> Summary {
         let judged = &self.shared.judged;
         self.summary.current = judged.count(&[Verdict::Current, Verdict::Adopted]);
         self.summary.undone = judged.count(&[Verdict::Undone]);
@@ -189,7 +194,7 @@ impl Runner {
             self.summary.not_started = stale.len() - self.summary.failed;
         } else {
             self.take_over(teller);
-            self.work(&stale, teller);
+            self.work(&stale, absent, teller);
             self.finish(teller);
         }
         super::undone(&self.shared.site, &self.shared.judged, &self.order)
@@ -297,7 +302,7 @@ impl Runner {
 
     // ---- the loop
 
-    fn work(&mut self, stale: &[TaskId], teller: &mut Teller) {
+    fn work(&mut self, stale: &[TaskId], absent: &[Absent], teller: &mut Teller) {
         if stale.is_empty() {
             return;
         }
@@ -309,7 +314,7 @@ impl Runner {
             [self.jobs * AHEAD, self.jobs, self.cluster_jobs],
         );
         // What no tool or context can reach fails before anything runs; its files are built all the same.
-        for (id, cause) in steps::preflight(&self.shared.site, stale) {
+        for (id, cause) in steps::absent(&self.shared.site, absent, stale) {
             let blocked = scheduler.failed(id);
             self.tell_failure(id, cause.into(), blocked, teller);
         }
