@@ -7,10 +7,7 @@ use std::{fmt::Write, fs, sync::Arc};
 use camino::Utf8PathBuf;
 use divan::{Bencher, bench};
 use meshplan::{
-    action::{
-        cluster::{Allowed, Tools},
-        pki,
-    },
+    action::{cluster::Tools, pki},
     build::{
         self, Site,
         freshness::{self, Ask},
@@ -98,19 +95,10 @@ impl Mesh {
         let mesh = Self::new(clusters);
         let site = mesh.site();
         let request = build::Request {
-            targets: vec![],
             cwd: mesh.dir.clone(),
-            force: vec![],
-            always: false,
-            allow_rekey: false,
-            allow_root_reissue: false,
-            allowed: Allowed::default(),
-            other_cluster: false,
-            dry_run: false,
-            explain: false,
-            keep_going: false,
             jobs: std::thread::available_parallelism().unwrap().get(),
             cluster_jobs: 1,
+            ..build::Request::default()
         };
         build::run(&site, &request, None, &mut Silent).unwrap();
         let witness = Witness::new(&RealDisk);

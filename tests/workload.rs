@@ -9,7 +9,7 @@ use std::{fs, io, os::unix::fs::MetadataExt, process::Command, sync::Arc};
 use camino::Utf8PathBuf;
 use meshplan::{
     action::{
-        cluster::{Allowed, Tools},
+        cluster::Tools,
         pki::{self, Issuer, PkiError, Request, Role},
     },
     build::{self, Site},
@@ -397,19 +397,10 @@ fn run_as_of_old(world: &World) -> usize {
         given: None,
     };
     let request = build::Request {
-        targets: vec![],
         cwd,
-        force: vec![],
-        always: false,
-        allow_rekey: false,
-        allow_root_reissue: false,
-        allowed: Allowed::default(),
-        other_cluster: false,
-        dry_run: false,
-        explain: false,
-        keep_going: false,
         jobs: 2,
         cluster_jobs: 1,
+        ..build::Request::default()
     };
     let summary = build::run(&site, &request, None, &mut Silent).unwrap();
     assert_eq!(summary.exit_code, 0);

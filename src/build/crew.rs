@@ -368,8 +368,10 @@ impl Shared {
             return false;
         };
         let algorithm = action::key_algorithm(&self.site.plan, owner);
-        use KeyAlgorithm::{Rsa2048, Rsa3072, Rsa4096};
-        matches!(algorithm, Some(Rsa2048 | Rsa3072 | Rsa4096))
+        matches!(
+            algorithm,
+            Some(KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096)
+        )
     }
 
     /// A file as this run has it: made and not yet published, or from disk.

@@ -79,7 +79,7 @@ pub struct Site {
 }
 
 /// What is asked of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Request {
     /// Names asked for; empty means `all`.
     pub targets: Vec<String>,

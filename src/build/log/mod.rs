@@ -2,6 +2,8 @@
 //! what. A line a record, each with a checksum; a later record replaces an earlier one. It knows
 //! nothing of how a record is used.
 
+mod record;
+
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
@@ -14,66 +16,12 @@ use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use smol_str::SmolStr;
 
-use super::recipe::Recipe;
-use crate::{
-    action::pki::Digest,
-    host::{Disk, Identity},
-};
+pub use record::{Facts, FileRecord, TaskRecord, hex_text};
+
+use crate::host::Disk;
 
 const HEADER: &[u8] = b"meshplan-log 1\n";
 const MAGIC: &[u8] = b"meshplan-log ";
-
-/// What is known of a file's content.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FileRecord {
-    /// The file that this was read from.
-    #[serde(with = "identity")]
-    pub identity: Identity,
-    /// SHA-256 of its bytes.
-    #[serde(with = "hex")]
-    pub digest: Digest,
-    /// What it holds.
-    pub facts: Facts,
-}
-
-/// What a file holds, as far as freshness asks.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Facts {
-    /// A private key.
-    Key {
-        /// SHA-256 of its public half.
-        #[serde(with = "hex")]
-        public: Digest,
-    },
-    /// A certificate.
-    Cert {
-        /// SHA-256 of the public key it carries.
-        #[serde(with = "hex")]
-        public: Digest,
-        /// End of its validity, seconds since 1970.
-        not_after: i64,
-    },
-    /// Any other bytes.
-    Plain,
-}
-
-/// What a task last made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TaskRecord {
-    /// False for a file that was found and taken over.
-    pub made: bool,
-    /// What the output was; `None` for tasks whose outputs are told by mtime.
-    #[serde(with = "hex_option", default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<Digest>,
-    /// What decided about it: a key's public half, an issuer's certificate.
-    #[serde(with = "hex_list", default, skip_serializing_if = "Vec::is_empty")]
-    pub inputs: Vec<Digest>,
-    /// The part of the plan that it read.
-    pub recipe: Recipe,
-    /// The filesystem's time when it started, nanoseconds since 1970.
-    #[serde(default)]
-    pub started: i64,
-}
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Record {
@@ -527,92 +475,4 @@ fn whole<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
     let (sum, text) = line.split_at_checked(9)?;
     let sum = u32::from_str_radix(std::str::from_utf8(&sum[..8]).ok()?, 16).ok()?;
     (crc32fast::hash(text) == sum).then(|| serde_json::from_slice(text).ok())?
-}
-
-/// Lower-case hexadecimal of a digest.
-pub fn hex_text(digest: &Digest) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let halves = digest.iter().flat_map(|b| [b >> 4, b & 15]);
-    halves.map(|h| char::from(DIGITS[usize::from(h)])).collect()
-}
-
-fn parse_hex(text: &str) -> Option<Digest> {
-    let mut digest = Digest::default();
-    if text.len() != 2 * digest.len() || !text.is_ascii() {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(digest)
-}
-
-mod hex {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use super::{Digest, hex_text, parse_hex};
-
-    pub fn serialize<S: Serializer>(digest: &Digest, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&hex_text(digest))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Digest, D::Error> {
-        parse_hex(&String::deserialize(d)?).ok_or_else(|| D::Error::custom("not a digest"))
-    }
-}
-
-mod hex_option {
-    use serde::{Deserializer, Serializer};
-
-    use super::Digest;
-
-    pub fn serialize<S: Serializer>(digest: &Option<Digest>, s: S) -> Result<S::Ok, S::Error> {
-        match digest {
-            Some(digest) => super::hex::serialize(digest, s),
-            None => s.serialize_none(),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Digest>, D::Error> {
-        super::hex::deserialize(d).map(Some)
-    }
-}
-
-mod hex_list {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use super::{Digest, hex_text, parse_hex};
-
-    pub fn serialize<S: Serializer>(digests: &[Digest], s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(digests.iter().map(hex_text))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Digest>, D::Error> {
-        let texts = Vec::<String>::deserialize(d)?;
-        let digests = texts
-            .iter()
-            .map(|t| parse_hex(t).ok_or_else(|| D::Error::custom("not a digest")));
-        digests.collect()
-    }
-}
-
-mod identity {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::Identity;
-
-    pub fn serialize<S: Serializer>(i: &Identity, s: S) -> Result<S::Ok, S::Error> {
-        (i.size, i.mtime, i.ctime, i.inode, i.mode).serialize(s)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Identity, D::Error> {
-        let (size, mtime, ctime, inode, mode) = Deserialize::deserialize(d)?;
-        Ok(Identity {
-            size,
-            mtime,
-            ctime,
-            inode,
-            mode,
-        })
-    }
 }
