@@ -11,8 +11,9 @@ use std::{
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{
-    MAX_BYTES, Request, STACK, Surroundings,
+    MAX_BYTES, Request, Surroundings,
     fields::Checker,
+    form::Forms,
     normalize,
     problem::{Problem, Sources, Span},
     split::{Chunk, split},
@@ -50,6 +51,7 @@ pub fn read(
         words,
         sources,
         included: HashMap::new(),
+        forms: Forms::default(),
         read: Read::default(),
     };
     reader.file(
@@ -78,6 +80,7 @@ struct Reader<'a> {
     sources: &'a mut Sources,
     /// Where each file was included first.
     included: HashMap<Utf8PathBuf, Span>,
+    forms: Forms,
     read: Read,
 }
 
@@ -115,7 +118,16 @@ impl Reader<'_> {
         );
         self.read.broken |= self.checker.problems.len() > before;
         let chunks: Vec<_> = chunks.into_iter().filter(|c| !c.broken).collect();
-        for (nodes, mut problems) in parse(self.sources, source, &chunks) {
+        let parsed = parse(self.sources, source, &chunks, &mut self.forms);
+        let parsed = parsed.unwrap_or_else(|e| {
+            let message = format!("cannot read {}: {e}", open.name);
+            let problem = Problem::error("plan::unreadable", message);
+            self.checker
+                .problem(problem.help("free some memory, then try again"));
+            self.read.broken = true;
+            Vec::new()
+        });
+        for (nodes, mut problems) in parsed {
             self.read.broken |= !problems.is_empty();
             self.checker.problems.append(&mut problems);
             for node in nodes {
@@ -195,36 +207,84 @@ impl Reader<'_> {
     }
 }
 
-/// Chunks that a thread is worth.
+/// The nodes of each chunk with its problems.
+type Parsed = (Vec<Node>, Vec<Problem>);
+
+/// Parses what is of no known form, then takes the rest for what it is.
+///
+/// # Errors
+/// As of `parse_all`.
+fn parse(
+    sources: &Sources,
+    source: u32,
+    chunks: &[Chunk],
+    forms: &mut Forms,
+) -> io::Result<Vec<Parsed>> {
+    let text = sources.text(source);
+    let mut read: Vec<Option<Parsed>> = chunks.iter().map(|_| None).collect();
+    let first = forms.unknown(text, chunks);
+    for (place, parsed) in parse_all(sources, source, chunks, &first)? {
+        if parsed.1.is_empty() {
+            forms.learn(text, &chunks[place], &parsed.0);
+        }
+        read[place] = Some(parsed);
+    }
+    let mut rest = Vec::new();
+    for (place, chunk) in chunks.iter().enumerate() {
+        if read[place].is_none() {
+            let nodes = forms.cast(source, text, chunk);
+            read[place] = nodes.map(|nodes| (nodes, Vec::new()));
+            rest.extend(read[place].is_none().then_some(place));
+        }
+    }
+    for (place, parsed) in parse_all(sources, source, chunks, &rest)? {
+        read[place] = Some(parsed);
+    }
+    Ok(read.into_iter().flatten().collect())
+}
+
+/// Bytes of a stack that the parser cannot overflow at the depth that `split` lets through: it recurses, and
+/// takes some 100 KiB a level where it is not optimised.
+const STACK: usize = 64 * 1024 * 1024;
+
+/// Chunks to parse that a thread is worth.
 const WORTH: usize = 64;
 
-/// The nodes of each chunk with its problems, in order; many chunks are parsed on all cores.
-fn parse(sources: &Sources, source: u32, chunks: &[Chunk]) -> Vec<(Vec<Node>, Vec<Problem>)> {
-    let one = |chunk: &Chunk| {
+/// Parses the chunks at these places, on all cores where they are many.
+///
+/// # Errors
+/// There is no room for a thread, or the parser gave up.
+fn parse_all(
+    sources: &Sources,
+    source: u32,
+    chunks: &[Chunk],
+    places: &[usize],
+) -> io::Result<Vec<(usize, Parsed)>> {
+    let one = |place: &usize| {
         let mut problems = Vec::new();
-        let nodes = syntax::parse(sources, source, chunk, &mut problems);
-        (nodes, problems)
+        let nodes = syntax::parse(sources, source, &chunks[*place], &mut problems);
+        (*place, (nodes, problems))
     };
-    let all = |chunks: &[Chunk]| chunks.iter().map(one).collect::<Vec<_>>();
+    let all = |places: &[usize]| places.iter().map(one).collect::<Vec<_>>();
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let share = chunks.len().div_ceil(cores).max(WORTH);
-    let mut parts = chunks.chunks(share);
-    let first = parts.next().unwrap_or_default();
+    let share = places.len().div_ceil(cores).max(WORTH);
     thread::scope(|scope| {
         let all = &all;
-        let others: Vec<_> = parts
+        let threads: Vec<_> = places
+            .chunks(share)
             .map(|part| {
                 let builder = thread::Builder::new().stack_size(STACK);
-                (part, builder.spawn_scoped(scope, move || all(part)))
+                builder.spawn_scoped(scope, move || all(part))
             })
             .collect();
-        let mut read = all(first);
-        for (part, other) in others {
-            // Where there was no room for a thread, this one has it.
-            let parsed = other.ok().and_then(|thread| thread.join().ok());
-            read.extend(parsed.unwrap_or_else(|| all(part)));
-        }
-        read
+        let ended = threads.into_iter().map(|thread| {
+            let gave_up = |_| io::Error::other("the parser gave up");
+            thread.and_then(|thread| thread.join().map_err(gave_up))
+        });
+        // All are waited for before one's error is told.
+        let ended: Vec<_> = ended.collect();
+        let parsed: Vec<_> = ended.into_iter().collect::<io::Result<_>>()?;
+        Ok(parsed.into_iter().flatten().collect())
     })
 }
 

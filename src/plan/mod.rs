@@ -8,6 +8,7 @@ mod cluster;
 mod draw;
 mod fields;
 pub mod files;
+mod form;
 mod include;
 pub mod model;
 mod operator;
@@ -82,18 +83,7 @@ pub fn load(request: &Request, around: &dyn Surroundings) -> Result<Loaded, Prob
     let mut sources = Sources::default();
     let mut problems = Vec::new();
     let words = check::NODES.map(|node| node.name);
-    let read = with_room(|| include::read(request, around, &words, &mut sources, &mut problems));
-    let read = read.unwrap_or_else(|e| {
-        let problem = Problem::error(
-            "plan::unreadable",
-            format!("cannot read the plan {}: {e}", request.file),
-        );
-        problems.push(problem.help("free some memory, then try again"));
-        include::Read {
-            broken: true,
-            ..include::Read::default()
-        }
-    });
+    let read = include::read(request, around, &words, &mut sources, &mut problems);
     let plan = check::check(request, around, &read, sources.clone(), &mut problems);
     // As one reads: mistakes of the text and of its meaning are found in two walks.
     problems.sort_by_key(|p| p.labels.first().map(|(span, _)| (span.source, span.start)));
@@ -117,21 +107,6 @@ pub fn top_level(text: &str) -> Option<Vec<std::ops::Range<usize>>> {
     let chunks = split::split(0, text, &words, &mut problems);
     let sound = problems.is_empty() && chunks.iter().all(|c| !c.broken && c.missing.is_empty());
     sound.then(|| chunks.into_iter().map(|c| c.start..c.end).collect())
-}
-
-/// Bytes of a stack that the parser cannot overflow at the depth that `split` lets through: it recurses, and
-/// takes some 100 KiB a level where it is not optimised.
-const STACK: usize = 64 * 1024 * 1024;
-
-/// Runs `work` with room for the parser.
-fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().stack_size(STACK);
-        let thread = builder.spawn_scoped(scope, work)?;
-        thread
-            .join()
-            .map_err(|_| io::Error::other("the parser gave up"))
-    })
 }
 
 /// A path without `.` and `..`, told from its words alone: links are not followed.
