@@ -109,16 +109,27 @@ pub fn install_yaml(
         merge(target, &change.value);
     }
     let (api_version, kind) = dialect.api();
-    let document = json!({
-        "apiVersion": api_version,
-        "kind": kind,
-        // Without a name the next install prunes gateways that others installed (cluster facts, 1).
-        "metadata": { "name": NAME, "namespace": mesh.namespace },
-        "spec": spec,
-    });
-    let mut text = String::new();
-    write_block(&mut text, 0, &document);
+    // Without a name the next install prunes gateways that others installed (cluster facts, 1).
+    let metadata = json!({ "name": NAME, "namespace": mesh.namespace });
+    let document = map([
+        ("apiVersion", api_version.into()),
+        ("kind", kind.into()),
+        ("metadata", metadata),
+        ("spec", spec),
+    ]);
+    let mut text = String::with_capacity(2_048);
+    write_block(&mut text, 0, &document, false);
     Ok(text.into_bytes())
+}
+
+/// What `json!` makes too, of copies: a fleet has thousands of these.
+fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
+    let entries = entries.into_iter();
+    Value::Object(
+        entries
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
+    )
 }
 
 fn spec(mesh: &Mesh, cluster: &Cluster, clusters: &[Cluster], dialect: Dialect) -> Value {
@@ -181,7 +192,7 @@ fn spec(mesh: &Mesh, cluster: &Cluster, clusters: &[Cluster], dialect: Dialect) 
     }
     match (cluster.gateway, ambient) {
         (true, false) => {
-            spec["components"] = json!({ "ingressGateways": gateways(cluster, dialect) });
+            spec["components"] = map([("ingressGateways", gateways(cluster, dialect))]);
             // An unknown field before (values_types.proto of 1.9.0 and 1.10.0).
             if dialect.since(10) {
                 values["gateways"] =
@@ -229,15 +240,22 @@ fn gateways(cluster: &Cluster, dialect: Dialect) -> Value {
         // Traffic to other networks' services comes in here, so it must see this network only.
         env.push(json!({ "name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": network }));
     }
-    let mut k8s = json!({ "service": { "ports": ports } });
+    let mut k8s = map([("service", map([("ports", ports.into())]))]);
     if !env.is_empty() {
-        k8s["env"] = json!(env);
+        k8s["env"] = env.into();
     }
-    let east_west = json!({ "name": EAST_WEST, "enabled": true, "label": label, "k8s": k8s });
-    match cluster.remote_of {
-        Some(_) => json!([east_west]),
-        None => json!([{ "name": "istio-ingressgateway", "enabled": true }, east_west]),
+    let east_west = map([
+        ("name", EAST_WEST.into()),
+        ("enabled", true.into()),
+        ("label", label),
+        ("k8s", k8s),
+    ]);
+    let mut gateways = Vec::new();
+    if cluster.remote_of.is_none() {
+        gateways.push(json!({ "name": "istio-ingressgateway", "enabled": true }));
     }
+    gateways.push(east_west);
+    gateways.into()
 }
 
 /// Every network of the mesh with the clusters on it. The registry's name is the cluster's: with
@@ -280,52 +298,55 @@ fn merge(into: &mut Value, change: &Value) {
     }
 }
 
-/// Writes a map or list in block style, `depth` levels in.
+/// Writes a map or list in block style, `depth` levels in; `begun` where its first line has its indent.
 ///
 /// A general YAML writer follows YAML 1.2, in which `no` and `1_000` are strings. istioctl reads
 /// YAML 1.1, in which they are not: a cluster called `no` would lose its name. So every string that is
 /// not plainly a word is quoted as in JSON, which both read alike.
-fn write_block(out: &mut String, depth: usize, value: &Value) {
-    let pad = "  ".repeat(depth);
-    match value {
-        Value::Object(map) if !map.is_empty() => {
-            for (key, value) in map {
-                out.extend([&pad, &*quoted(key), ":"]);
-                write_value(out, depth, value);
-            }
+fn write_block(out: &mut String, depth: usize, value: &Value, mut begun: bool) {
+    let mut indent = |out: &mut String| {
+        if !std::mem::take(&mut begun) {
+            (0..depth).for_each(|_| out.push_str("  "));
         }
-        Value::Array(list) if !list.is_empty() => {
-            for value in list {
-                out.extend([&pad, "-"]);
+    };
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                indent(out);
+                out.push_str(&quoted(key));
+                out.push(':');
                 if is_block(value) {
-                    // The first line of the block stands behind the dash.
-                    let mut block = String::new();
-                    write_block(&mut block, depth + 1, value);
-                    out.push(' ');
-                    out.push_str(block.trim_start());
+                    out.push('\n');
+                    write_block(out, depth + 1, value, false);
                 } else {
-                    write_value(out, depth, value);
+                    write_scalar(out, value);
                 }
             }
         }
-        scalar => {
-            match scalar.as_str() {
-                Some(text) => out.push_str(&quoted(text)),
-                None => out.push_str(&scalar.to_string()),
+        Value::Array(list) => {
+            for value in list {
+                indent(out);
+                out.push('-');
+                if is_block(value) {
+                    out.push(' ');
+                    write_block(out, depth + 1, value, true);
+                } else {
+                    write_scalar(out, value);
+                }
             }
-            out.push('\n');
         }
+        _ => {}
     }
 }
 
-fn write_value(out: &mut String, depth: usize, value: &Value) {
-    if is_block(value) {
-        out.push('\n');
-        write_block(out, depth + 1, value);
-    } else {
-        out.push(' ');
-        write_block(out, 0, value);
+/// Ends a line with what is no block: an empty map or list is none.
+fn write_scalar(out: &mut String, value: &Value) {
+    out.push(' ');
+    match value.as_str() {
+        Some(text) => out.push_str(&quoted(text)),
+        None => out.push_str(&value.to_string()),
     }
+    out.push('\n');
 }
 
 fn is_block(value: &Value) -> bool {
@@ -361,7 +382,7 @@ fn quoted(text: &str) -> Cow<'_, str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
     use crate::plan::model::{CaSpec, ChainForm, KeyAlgorithm, Override, Subject, Validity};
@@ -386,7 +407,7 @@ mod tests {
         };
         Cluster {
             name: name.into(),
-            ca: CaSpec {
+            ca: Arc::new(CaSpec {
                 subject,
                 key: KeyAlgorithm::EcdsaP256,
                 validity: Validity::For(Duration::from_secs(86_400)),
@@ -395,7 +416,7 @@ mod tests {
                 uris: Vec::new(),
                 chain: ChainForm::WithoutRoot,
                 span: Default::default(),
-            },
+            }),
             context: None,
             context_var: None,
             kubeconfig: None,
@@ -594,7 +615,7 @@ spec:
         for text in odd {
             let value = json!({ text: [text, { text: text }] });
             let mut out = String::new();
-            write_block(&mut out, 0, &value);
+            write_block(&mut out, 0, &value, false);
             assert!(
                 !out.contains(&format!("- {text}\n")),
                 "{text:?} is bare in {out}"
