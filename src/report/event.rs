@@ -162,7 +162,7 @@ impl Event {
 pub const UNDONE: &str = "undone";
 
 /// What a task is in before the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Nothing to do.

@@ -91,15 +91,7 @@ impl Human {
             Event::Warning { message, help, .. } => self.warning(message, help),
             Event::Verdict { task, verdict, why } => self.verdict(task, *verdict, why),
             Event::Planned { stale, current } => self.planned(*stale, *current),
-            Event::TaskStarted { task, doing, .. } => {
-                let text = format!("start {}\n", clean_line(doing));
-                self.doing
-                    .insert(task.clone(), clean_line(doing).into_owned());
-                self.talk_if(
-                    self.is(Verbosity::Verbose),
-                    self.paint.ink(Ink::Dim, text.trim_end()) + "\n",
-                )
-            }
+            Event::TaskStarted { task, doing, .. } => self.started(task, doing),
             Event::TaskMade { .. } => Lines::default(),
             Event::TaskWaits { task, on } => {
                 let text = format!("{}: waiting for {}\n", clean_line(task), clean_line(on));
@@ -179,6 +171,12 @@ impl Human {
     }
 
     fn verdict(&mut self, task: &str, verdict: Verdict, why: &[Why]) -> Lines {
+        self.adopted += usize::from(verdict == Verdict::Adopted);
+        // A refusal stops the run, or with -k a part of it: it must be read, whatever else is.
+        let told = verdict == Verdict::Refused || self.is(Verbosity::Verbose);
+        if !(told || self.lists_verdicts()) {
+            return Lines::default();
+        }
         let (word, ink) = match verdict {
             Verdict::Current => ("current", Ink::Green),
             Verdict::Adopted => ("adopted", Ink::Blue),
@@ -199,7 +197,6 @@ impl Human {
         for reason in reasons {
             let _ = writeln!(line, "         also: {reason}");
         }
-        self.adopted += usize::from(verdict == Verdict::Adopted);
         if verdict == Verdict::Refused {
             self.refusals.push(format!("{task}: {first}"));
         }
@@ -209,11 +206,7 @@ impl Human {
                 talk: String::new(),
             };
         }
-        // A refusal stops the run, or with -k a part of it: it must be read, whatever else is.
-        self.talk_if(
-            verdict == Verdict::Refused || self.is(Verbosity::Verbose),
-            line,
-        )
+        self.talk_if(true, line)
     }
 
     fn lists_verdicts(&self) -> bool {
@@ -236,17 +229,32 @@ impl Human {
         self.talk_if(true, talk)
     }
 
-    fn finished(&mut self, task: &str, changed: bool, did: &str, millis: u64) -> Lines {
-        self.done += 1;
-        let doing = self
-            .doing
-            .remove(task)
-            .unwrap_or_else(|| clean_line(task).into_owned());
-        let verbose = self.is(Verbosity::Verbose);
-        // A look at a cluster that found all in order is no news.
-        if !(self.each && self.is(Verbosity::Normal) && (changed || verbose)) {
+    fn started(&mut self, task: &str, doing: &str) -> Lines {
+        if !self.tells_tasks() {
             return Lines::default();
         }
+        let doing = clean_line(doing);
+        let mut talk = String::new();
+        if self.is(Verbosity::Verbose) {
+            talk = self.paint.ink(Ink::Dim, format!("start {doing}")) + "\n";
+        }
+        self.doing.insert(task.to_owned(), doing.into_owned());
+        self.talk_if(true, talk)
+    }
+
+    fn tells_tasks(&self) -> bool {
+        self.each && self.is(Verbosity::Normal)
+    }
+
+    fn finished(&mut self, task: &str, changed: bool, did: &str, millis: u64) -> Lines {
+        self.done += 1;
+        let verbose = self.is(Verbosity::Verbose);
+        let doing = self.doing.remove(task);
+        // A look at a cluster that found all in order is no news.
+        if !(self.tells_tasks() && (changed || verbose)) {
+            return Lines::default();
+        }
+        let doing = doing.unwrap_or_else(|| clean_line(task).into_owned());
         let width = self.to_do.to_string().len();
         let place = self
             .paint
