@@ -1,9 +1,9 @@
 //! Which task may start next: a state machine over the wanted graph, without threads, clock or files.
 //! Every change of state goes through `set`, which keeps queues and counts in step.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use crate::graph::{Graph, TaskId};
+use crate::graph::{Few, Graph, TaskId};
 
 /// What bounds a task's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,14 +47,19 @@ struct Entry {
     state: State,
     lane: Lane,
     /// Needed tasks that are not done.
-    missing: usize,
-    dependents: Vec<TaskId>,
+    missing: u32,
+    dependents: Few<TaskId>,
 }
+
+/// The place of a task that is not in the run.
+const OUTSIDE: u32 = u32::MAX;
 
 /// The tasks of one run.
 #[derive(Debug)]
 pub struct Scheduler {
-    entries: HashMap<TaskId, Entry>,
+    /// By task: a place in `entries`, or `OUTSIDE`.
+    places: Vec<u32>,
+    entries: Vec<Entry>,
     /// In the order of the plan, which finishes one cluster before it begins the next.
     ready: [BTreeSet<TaskId>; LANES],
     running: [usize; LANES],
@@ -72,39 +77,32 @@ impl Scheduler {
         lane: impl Fn(TaskId) -> Lane,
         limits: [usize; LANES],
     ) -> Self {
-        let mut entries: HashMap<_, _> = order
-            .iter()
-            .map(|id| {
-                (
-                    *id,
-                    Entry {
-                        state: State::Waiting,
-                        lane: lane(*id),
-                        missing: 0,
-                        dependents: Vec::new(),
-                    },
-                )
-            })
-            .collect();
-        for &id in order {
-            let mut before: Vec<_> = graph
-                .before(id)
-                .filter(|b| entries.contains_key(b))
-                .collect();
+        let mut places = vec![OUTSIDE; graph.tasks.len()];
+        let mut entries = Vec::with_capacity(order.len());
+        for (place, &id) in (0..).zip(order) {
+            places[id.index()] = place;
+            entries.push(Entry {
+                state: State::Waiting,
+                lane: lane(id),
+                missing: 0,
+                dependents: Few::new(),
+            });
+        }
+        for (place, &id) in order.iter().enumerate() {
+            let before = graph.before(id);
+            let mut before: Few<u32> = before.map(|b| places[b.index()]).collect();
+            before.retain(|place| *place != OUTSIDE);
             before.sort_unstable();
             before.dedup();
             for needed in &before {
-                if let Some(entry) = entries.get_mut(needed) {
-                    entry.dependents.push(id);
-                }
+                entries[*needed as usize].dependents.push(id);
             }
-            if let Some(entry) = entries.get_mut(&id) {
-                entry.missing = before.len();
-            }
+            entries[place].missing = before.len() as u32;
         }
         let limits = limits.map(|limit| limit.max(1));
         let open = order.len();
         let mut scheduler = Self {
+            places,
             entries,
             ready: Default::default(),
             running: [0; LANES],
@@ -112,16 +110,30 @@ impl Scheduler {
             open,
             stopped: [false; LANES],
         };
-        for &id in order {
-            if scheduler.entries[&id].missing == 0 {
+        for (place, &id) in order.iter().enumerate() {
+            if scheduler.entries[place].missing == 0 {
                 scheduler.set(id, State::Ready);
             }
         }
         scheduler
     }
 
+    fn entry(&self, id: TaskId) -> Option<&Entry> {
+        self.entries.get(*self.places.get(id.index())? as usize)
+    }
+
+    fn entry_mut(&mut self, id: TaskId) -> Option<&mut Entry> {
+        self.entries.get_mut(*self.places.get(id.index())? as usize)
+    }
+
+    fn dependents(&self, id: TaskId) -> Few<TaskId> {
+        self.entry(id)
+            .map(|e| e.dependents.clone())
+            .unwrap_or_default()
+    }
+
     fn set(&mut self, id: TaskId, state: State) {
-        let Some(entry) = self.entries.get_mut(&id) else {
+        let Some(entry) = self.entry_mut(id) else {
             return;
         };
         let lane = entry.lane as usize;
@@ -153,13 +165,8 @@ impl Scheduler {
     /// A task succeeded: what it was the last to hold back may start.
     pub fn done(&mut self, id: TaskId) {
         self.set(id, State::Done);
-        let dependents = self
-            .entries
-            .get(&id)
-            .map(|e| e.dependents.clone())
-            .unwrap_or_default();
-        for next in dependents {
-            let Some(entry) = self.entries.get_mut(&next) else {
+        for next in self.dependents(id) {
+            let Some(entry) = self.entry_mut(next) else {
                 continue;
             };
             entry.missing -= 1;
@@ -175,17 +182,8 @@ impl Scheduler {
         let mut blocked = Vec::new();
         let mut stack = vec![id];
         while let Some(task) = stack.pop() {
-            let dependents = self
-                .entries
-                .get(&task)
-                .map(|e| e.dependents.clone())
-                .unwrap_or_default();
-            for next in dependents {
-                if self
-                    .entries
-                    .get(&next)
-                    .is_some_and(|e| e.state == State::Waiting)
-                {
+            for next in self.dependents(task) {
+                if self.state(next) == Some(State::Waiting) {
                     self.set(next, State::Blocked);
                     blocked.push(next);
                     stack.push(next);
@@ -211,6 +209,11 @@ impl Scheduler {
         self.running.iter().sum()
     }
 
+    /// Tasks that have not ended.
+    pub fn left(&self) -> usize {
+        self.open
+    }
+
     /// True where nothing runs and nothing more will start.
     pub fn is_over(&self) -> bool {
         self.running() == 0 && (0..LANES).all(|l| self.stopped[l] || self.ready[l].is_empty())
@@ -218,12 +221,12 @@ impl Scheduler {
 
     /// What a task is in; `None` for one that was not in the run.
     pub fn state(&self, id: TaskId) -> Option<State> {
-        self.entries.get(&id).map(|e| e.state)
+        self.entry(id).map(|e| e.state)
     }
 
     /// Tasks that were neither run nor blocked.
     pub fn not_started(&self) -> usize {
         let waiting = |e: &&Entry| matches!(e.state, State::Waiting | State::Ready);
-        self.entries.values().filter(waiting).count()
+        self.entries.iter().filter(waiting).count()
     }
 }

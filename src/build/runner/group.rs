@@ -71,10 +71,13 @@ impl Group {
 }
 
 impl Runner {
-    /// True where enough waits, or the oldest has waited long enough.
-    pub(super) fn is_group(&self) -> bool {
+    /// True where enough waits, the oldest has waited long enough, or all is `over`. Half of it is enough where no more
+    /// than that is yet to come: nobody works beside the last group of a run, so it should be a small one.
+    pub(super) fn is_group(&self, over: bool, to_come: usize) -> bool {
         let old = self.waiting_since.is_some_and(|t| t.elapsed() >= GROUP_AGE);
-        self.syncing.is_empty() && (old || self.waiting.len() >= GROUP)
+        let waiting = self.waiting.len();
+        let enough = waiting >= GROUP || (waiting >= GROUP / 2 && to_come <= waiting);
+        self.syncing.is_empty() && waiting > 0 && (old || enough || over)
     }
 
     /// Takes what waits as the next group. Returns what is to be synced for it.
@@ -99,7 +102,8 @@ impl Runner {
         while !(self.syncing.is_empty() && self.waiting.is_empty()) {
             let staged = self.syncing.iter().map(|(_, product, _)| &product.staged);
             let synced = self.shared.publisher.sync(staged);
-            self.name_group(synced, scheduler, teller);
+            let group = std::mem::take(&mut self.syncing);
+            self.name_group(group, synced, scheduler, teller);
             let _ = self.begin_group();
         }
     }
@@ -107,11 +111,11 @@ impl Runner {
     /// Gives every file of the group its name, each after what it was made from.
     pub(super) fn name_group(
         &mut self,
+        group: Vec<Waiting>,
         synced: io::Result<()>,
         scheduler: &mut Scheduler,
         teller: &mut Teller,
     ) {
-        let group = std::mem::take(&mut self.syncing);
         if group.is_empty() {
             return;
         }

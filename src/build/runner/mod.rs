@@ -333,7 +333,13 @@ impl Runner {
             if !interrupt.is_set() {
                 crew.help();
             }
-            if scheduler.is_over() || (interrupt.is_set() && !crew.has_children()) {
+            let over = scheduler.is_over();
+            if self.is_group(over, scheduler.left()) {
+                let what = self.begin_group();
+                crew.sync(self.group, what);
+            }
+            let done = over && self.syncing.is_empty();
+            if done || (interrupt.is_set() && !crew.has_children()) {
                 break;
             }
             for message in self.receive(&inbox) {
@@ -362,14 +368,16 @@ impl Runner {
                     },
                     // One that was named in the meantime, for a child to find, was synced for that.
                     Message::Synced(group, synced) if group == self.group => {
-                        self.name_group(synced, &mut scheduler, teller);
+                        let group = std::mem::take(&mut self.syncing);
+                        // The next is made durable while this one gets its names.
+                        if self.is_group(scheduler.is_over(), scheduler.left()) {
+                            let what = self.begin_group();
+                            crew.sync(self.group, what);
+                        }
+                        self.name_group(group, synced, &mut scheduler, teller);
                     }
                     Message::Synced(..) => {}
                 }
-            }
-            if self.is_group() {
-                let what = self.begin_group();
-                crew.sync(self.group, what);
             }
         }
         self.publish(&mut scheduler, teller);
