@@ -386,7 +386,8 @@ fn run_as_of_old(world: &World) -> usize {
         root: "east/k8s-root".to_owned(),
         signer: "selfSigned-",
     };
-    plan.clusters[0].ca.uris = vec!["spiffe://east/ns/istio-system/sa/citadel".to_owned()];
+    std::sync::Arc::make_mut(&mut plan.clusters[0].ca).uris =
+        vec!["spiffe://east/ns/istio-system/sa/citadel".to_owned()];
     let site = Site {
         graph: Arc::new(graph::lower(&plan).unwrap()),
         plan: Arc::new(plan),

@@ -217,7 +217,8 @@ pub fn run(
     };
     let names = index::before_walk(site);
     if let Some((_, witness)) = &memory {
-        witness.enter(&site.plan.work_dir);
+        let paths = site.graph.files.len() + site.plan.clusters.len();
+        witness.enter(&site.plan.work_dir, paths);
     }
     // kubectl takes as long to name its contexts as a walk.
     let (judgement, absent) = thread::scope(|scope| {

@@ -7,7 +7,7 @@ use std::{
 
 use camino::{Utf8Path, Utf8PathBuf};
 use indexmap::IndexMap;
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 use smol_str::{SmolStr, format_smolstr};
 
 use super::{Action, Claimant, Few, FileId, Graph, Owner, Step, Task, TaskId, Undone};
@@ -42,7 +42,7 @@ pub fn lower(plan: &Plan) -> Result<Graph, Problems> {
         ..
     } = work;
     // Every name is told apart now.
-    graph.claims = HashMap::new();
+    graph.claims = IndexMap::new();
     if problems.is_empty() {
         problems.extend(graph.cycle().map(|path| graph.cycle_problem(&path)));
     }
@@ -78,7 +78,15 @@ struct Root {
 struct Steps {
     cluster: usize,
     undone: Option<Arc<Undone>>,
-    tasks: IndexMap<Step, TaskId>,
+    /// In their order; as a rule five.
+    tasks: SmallVec<[(Step, TaskId); 5]>,
+}
+
+impl Steps {
+    fn task(&self, wanted: Step) -> Option<TaskId> {
+        let mut found = self.tasks.iter().filter(|(step, _)| *step == wanted);
+        found.next().map(|(_, task)| *task)
+    }
 }
 
 fn step_name(plan: &Plan, cluster: &str, step: Step) -> SmolStr {
@@ -194,7 +202,7 @@ impl Lowering<'_> {
             return Steps {
                 cluster: index,
                 undone: None,
-                tasks: IndexMap::new(),
+                tasks: SmallVec::new(),
             };
         }
         let install = self.built(&files.install(name), span);
@@ -211,7 +219,7 @@ impl Lowering<'_> {
             undone: no_context
                 .or_else(|| self.no_address(cluster))
                 .map(Arc::new),
-            tasks: IndexMap::new(),
+            tasks: SmallVec::new(),
         };
         let namespace = self.step(&mut steps, Step::Namespace, smallvec![], smallvec![]);
         let bundle = smallvec![cert, key, chain, copy];
@@ -235,7 +243,7 @@ impl Lowering<'_> {
             .iter()
             .copied()
             .chain([manifest])
-            .chain(steps.tasks.values().copied())
+            .chain(steps.tasks.iter().map(|(_, task)| *task))
             .collect();
         self.graph.alias(name, all);
         steps
@@ -321,7 +329,8 @@ impl Lowering<'_> {
                 } else {
                     Step::Install
                 };
-                let after = smallvec![all[other].tasks[&step], all[reader].tasks[&Step::Install]];
+                let after = [all[other].task(step), all[reader].task(Step::Install)];
+                let after = after.into_iter().flatten().collect();
                 reads.push(self.step(&mut all[reader], Step::Reads(other), smallvec![], after));
             }
             if reads.is_empty() {
@@ -330,7 +339,7 @@ impl Lowering<'_> {
             let after = reads
                 .iter()
                 .copied()
-                .chain([all[reader].tasks[&Step::Ready]])
+                .chain(all[reader].task(Step::Ready))
                 .collect();
             let synced = self.step(&mut all[reader], Step::Synced, smallvec![], after);
             let name = &clusters[reader].name;
@@ -346,16 +355,16 @@ impl Lowering<'_> {
                 .and_then(|p| self.places.get(p));
             let Some(&primary) = primary else { continue };
             let needed = [
-                all[primary].tasks.get(&Step::Reads(place)),
+                all[primary].task(Step::Reads(place)),
                 // Out of reach, its address is the plan's word.
                 all[primary]
-                    .tasks
-                    .get(&Step::Gateway)
+                    .task(Step::Gateway)
                     .filter(|_| clusters[primary].context.is_some()),
             ];
-            let needed: Vec<_> = needed.into_iter().flatten().copied().collect();
-            let install = all[place].tasks[&Step::Install];
-            self.graph.tasks[install.index()].after.extend(needed);
+            if let Some(install) = all[place].task(Step::Install) {
+                let after = &mut self.graph.tasks[install.index()].after;
+                after.extend(needed.into_iter().flatten());
+            }
         }
     }
 
@@ -382,7 +391,7 @@ impl Lowering<'_> {
             undone: steps.undone.clone().filter(|_| no_context || !prepares),
         };
         let id = self.graph.add(task, &mut self.problems);
-        steps.tasks.insert(step, id);
+        steps.tasks.push((step, id));
         id
     }
 

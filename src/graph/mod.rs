@@ -41,7 +41,7 @@ pub struct Graph {
     pub tasks: Vec<Task>,
     /// Groups of tasks that have a name of their own, such as `cluster1-cacerts`.
     pub targets: IndexMap<SmolStr, Arc<[TaskId]>>,
-    claims: HashMap<SmolStr, Claim>,
+    claims: IndexMap<SmolStr, Claim>,
     /// Where each entry of `inputs`, then of `after`, of a user's task is written.
     edges: HashMap<TaskId, Vec<Span>>,
     /// Names are a Makefile's: a cluster may be called `all`, and no name is asked for but a goal's own.

@@ -334,7 +334,7 @@ fn signing_ca(variables: &Variables) -> Result<CaSpec, String> {
 fn cluster(name: String, ca: CaSpec) -> Cluster {
     Cluster {
         name,
-        ca,
+        ca: ca.into(),
         context: None,
         context_var: None,
         kubeconfig: None,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{
+    cluster::Heritage,
     fields::{Checker, Fields, Placed, often, once},
     model::{CaSpec, ChainForm, GivenRoot, KeyAlgorithm, RootCa, Subject, Validity, duration_text},
     problem::{Problem, Span},
@@ -358,8 +359,7 @@ impl Checker<'_> {
     pub(super) fn cluster_spec(
         &mut self,
         partial: PartialCa,
-        root: Option<&Root>,
-        namespace: &str,
+        heritage: &Heritage,
         span: Span,
     ) -> CaSpec {
         let own = partial.validity.as_ref().map(|v| v.span);
@@ -367,10 +367,10 @@ impl Checker<'_> {
             subject: ("Istio", "Intermediate CA"),
             validity: Duration::from_secs(730 * DAY),
             renew_before: Duration::from_secs(30 * DAY),
-            dns: vec![format!("istiod.{namespace}.svc")],
+            dns: vec![format!("istiod.{}.svc", heritage.namespace)],
         };
         let spec = self.ca_spec(partial, span, defaults);
-        if let Some(root) = root {
+        if let Some(root) = heritage.root {
             self.outlives(spec.validity, own, root);
         }
         spec

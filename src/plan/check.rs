@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::{
     Request, Surroundings,
-    cluster::Named,
+    cluster::{Heritage, Named},
     fields::{Checker, Field, Fields, often, once},
     files::FileNames,
     include::Read,
@@ -82,16 +82,17 @@ impl Checker<'_> {
         }
         let (mesh, work_dir) = self.mesh(one("mesh"), all("cluster").first().copied(), read.broken);
         let root = self.root(one("root-ca"));
-        let namespace = mesh
-            .as_ref()
-            .map_or("istio-system", |m| &m.namespace)
-            .to_owned();
-        let defaults = one("cluster-ca")
-            .map(|n| self.cluster_ca(n))
-            .unwrap_or_default();
+        let namespace = mesh.as_ref().map_or("istio-system", |m| &m.namespace);
+        let defaults = one("cluster-ca").map(|n| self.cluster_ca(n));
+        let mut heritage = Heritage {
+            defaults: defaults.unwrap_or_default(),
+            root: root.as_ref(),
+            namespace: namespace.to_owned(),
+            ca: None,
+        };
         let clusters: Vec<Option<Named>> = all("cluster")
             .iter()
-            .map(|n| self.cluster(n, &defaults, root.as_ref(), &namespace))
+            .map(|n| self.cluster(n, &mut heritage))
             .collect();
         let tasks: Vec<UserTask> = all("task").iter().filter_map(|n| self.task(n)).collect();
         let whole = !read.broken && clusters.iter().all(Option::is_some);

@@ -1,9 +1,11 @@
 //! What a plan says of one cluster: the node `cluster`. It knows nothing of other clusters.
 
+use std::sync::Arc;
+
 use super::{
     ca::{PartialCa, Root},
     fields::{Checker, once},
-    model::Cluster,
+    model::{CaSpec, Cluster},
     problem::{Problem, Span},
     syntax::Node,
     value,
@@ -15,15 +17,18 @@ pub(super) struct Named {
     pub(super) remote_of: Option<(String, Span)>,
 }
 
+/// What clusters inherit.
+pub(super) struct Heritage<'a> {
+    pub(super) defaults: PartialCa,
+    pub(super) root: Option<&'a Root>,
+    pub(super) namespace: String,
+    /// The CA of clusters that say nothing of their own, once there is one: it is the same for all.
+    pub(super) ca: Option<Arc<CaSpec>>,
+}
+
 impl Checker<'_> {
     /// `None` where the cluster has no sound name.
-    pub(super) fn cluster(
-        &mut self,
-        node: &Node,
-        defaults: &PartialCa,
-        root: Option<&Root>,
-        namespace: &str,
-    ) -> Option<Named> {
+    pub(super) fn cluster(&mut self, node: &Node, heritage: &mut Heritage) -> Option<Named> {
         self.block(node, true);
         let name = self.argument(node).and_then(|v| self.text_of(v));
         let name = name.and_then(|name| {
@@ -61,7 +66,7 @@ impl Checker<'_> {
         let remote_of = one("remote-of").and_then(|n| self.text(n));
         let address =
             one("discovery-address").and_then(|n| self.word(n, "plan::address", value::address));
-        let own = one("ca").map(|n| self.cluster_ca(n)).unwrap_or_default();
+        let own = one("ca").map(|n| (self.cluster_ca(n), n.name_span));
         let overrides = self.overrides(&fields);
         if let (None, Some(address)) = (one("remote-of"), &address) {
             let problem =
@@ -72,10 +77,16 @@ impl Checker<'_> {
                     .help("it belongs to a cluster with `remote-of`"),
             );
         }
-        let span = one("ca").map_or(name.as_ref().map_or(node.name_span, |n| n.span), |n| {
-            n.name_span
-        });
-        let ca = self.cluster_spec(own.over(defaults), root, namespace, span);
+        let ca = match (own, &heritage.ca) {
+            (None, Some(ca)) => ca.clone(),
+            (None, None) => {
+                let ca = self.cluster_spec(heritage.defaults.clone(), heritage, Span::default());
+                heritage.ca.insert(Arc::new(ca)).clone()
+            }
+            (Some((own, span)), _) => self
+                .cluster_spec(own.over(&heritage.defaults), heritage, span)
+                .into(),
+        };
         let name = name?;
         let cluster = Cluster {
             name: name.value,

@@ -1,7 +1,7 @@
 //! The checked plan: what every later module works from. Made only by `plan::check`; it knows
 //! nothing of KDL, of what is on disk, or of tasks.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use time::OffsetDateTime;
@@ -165,7 +165,7 @@ pub struct CaSpec {
     pub uris: Vec<String>,
     /// Whether `cert-chain.pem` ends with the root.
     pub chain: ChainForm,
-    /// The node that this comes from (for a cluster without its own `ca`, the cluster's name).
+    /// The node that this comes from; nowhere for what clusters without a `ca` inherit.
     pub span: Span,
 }
 
@@ -267,8 +267,8 @@ pub enum ChainForm {
 pub struct Cluster {
     /// A DNS-1123 label: directory, `L=`, `clusterName` and the remote secret's name.
     pub name: String,
-    /// Its intermediate CA, the plan's defaults filled in.
-    pub ca: CaSpec,
+    /// Its intermediate CA, the plan's defaults filled in; one for all clusters that say nothing else.
+    pub ca: Arc<CaSpec>,
     /// kubeconfig context; `None` leaves its cluster steps undone.
     pub context: Option<String>,
     /// The variable that `context` reads, for the remedy when it is unset.

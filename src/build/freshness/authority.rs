@@ -5,7 +5,11 @@ use std::fmt;
 
 use camino::Utf8PathBuf;
 
-use super::{Judge, look::Seen, verdict::Judged};
+use super::{
+    Judge,
+    look::{Seen, Sound},
+    verdict::Judged,
+};
 use crate::{
     action::{key_algorithm, pki},
     build::{
@@ -81,20 +85,20 @@ impl Judge<'_> {
             }
             Seen::Broken(why) => self.rekey(id, owner, &Cause::Lost(why)),
             Seen::Odd(text) => Judged::obstacle(text),
-            Seen::Sound(record) => self.key_found(id, owner, &record),
+            Seen::Sound(file) => self.key_found(id, owner, &file),
         }
     }
 
-    pub(super) fn key_found(&mut self, id: TaskId, owner: Owner, file: &FileRecord) -> Judged {
+    pub(super) fn key_found(&mut self, id: TaskId, owner: Owner, file: &Sound) -> Judged {
         let task = self.graph.task(id);
         let recipe = Recipe::of(self.plan, task);
         let known = self.log.task(&task.name);
         let known = known.as_ref();
-        let open = file.identity.mode & 0o077 != 0;
+        let open = file.mode & 0o077 != 0;
         let ours = self.log.unfinished(&task.name)
             || known.is_some_and(|k| k.made && k.output == Some(file.digest));
         if open && !ours {
-            let mode = file.identity.mode;
+            let mode = file.mode;
             return Judged::refused(
                 "key-open",
                 format!(
@@ -243,7 +247,7 @@ impl Judge<'_> {
         }
     }
 
-    pub(super) fn root_sound(&mut self, id: TaskId, file: &FileRecord) -> Result<(), String> {
+    pub(super) fn root_sound(&mut self, id: TaskId, file: &Sound) -> Result<(), String> {
         let task = self.graph.task(id);
         let key = self.eyes.public_of(task.inputs[0]);
         if !matches!(&file.facts, Facts::Cert { public, .. } if Some(*public) == key) {
@@ -261,7 +265,7 @@ impl Judge<'_> {
         pki::signed_by(&bytes, &bytes).map_err(|e| format!("it is not signed by its own key ({e})"))
     }
 
-    pub(super) fn root_found(&mut self, id: TaskId, file: &FileRecord) -> Judged {
+    pub(super) fn root_found(&mut self, id: TaskId, file: &Sound) -> Judged {
         let task = self.graph.task(id);
         match self.log.task(&task.name) {
             Some(known) if known.output == Some(file.digest) => {
@@ -315,7 +319,7 @@ impl Judge<'_> {
         why: &str,
     ) -> Judged {
         let (path, record) = copy;
-        self.eyes.seen.insert(output, Seen::Sound(record));
+        self.eyes.seen.insert(output, Seen::Sound(record.into()));
         self.eyes.back.insert(output, path.clone());
         let text = format!("{why}: bring back {path}, a copy of it");
         Judged {

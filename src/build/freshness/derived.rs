@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Judge,
-    look::Seen,
+    look::{Seen, Sound},
     verdict::{Judged, Notice},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         manifest,
         pki::{self, Digest, PkiError},
     },
-    build::{log::FileRecord, recipe::Recipe},
+    build::recipe::Recipe,
     graph::{Action, FileId, Task, TaskId},
     report::event::Verdict,
 };
@@ -152,7 +152,7 @@ impl Judge<'_> {
     }
 
     /// What a derived file is, or why it must be made whatever it holds.
-    pub(super) fn derived(&mut self, task: &Task) -> Result<FileRecord, Box<Judged>> {
+    pub(super) fn derived(&mut self, task: &Task) -> Result<Sound, Box<Judged>> {
         match self.eyes.look(task.outputs[0]) {
             Seen::Missing => Err(Box::new(Judged::stale(
                 "output-missing",

@@ -1,13 +1,14 @@
 //! Certificates that an issuer signed, a cluster's CA and a workload's: judged by whose key they carry, who
 //! signed them, what the plan asks of them and when they end. It replaces no key and no root.
 
-use super::{Judge, RESIGN, ends, look::Seen, verdict::Judged};
+use super::{
+    Judge, RESIGN, ends,
+    look::{Seen, Sound},
+    verdict::Judged,
+};
 use crate::{
     action::pki,
-    build::{
-        log::{Facts, FileRecord},
-        recipe::Recipe,
-    },
+    build::{log::Facts, recipe::Recipe},
     graph::{FileId, Task, TaskId},
     plan::model::{KeyAlgorithm, RootCa, Scope},
 };
@@ -141,7 +142,7 @@ impl Judge<'_> {
             }
         }
         let issuer_end = match self.eyes.look(issuer) {
-            Seen::Sound(FileRecord {
+            Seen::Sound(Sound {
                 facts: Facts::Cert { not_after, .. },
                 ..
             }) => Some(not_after),

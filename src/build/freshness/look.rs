@@ -22,7 +22,46 @@ pub(super) enum Seen {
     Odd(String),
     /// A file that does not hold what its name promises: why.
     Broken(String),
-    Sound(FileRecord),
+    Sound(Sound),
+}
+
+/// What is known of a sound file; a walk holds one of each.
+#[derive(Debug, Clone)]
+pub(super) struct Sound {
+    /// Permission bits.
+    pub(super) mode: u32,
+    pub(super) digest: Digest,
+    pub(super) facts: Facts,
+}
+
+impl From<FileRecord> for Sound {
+    fn from(record: FileRecord) -> Self {
+        Self {
+            mode: record.identity.mode,
+            digest: record.digest,
+            facts: record.facts,
+        }
+    }
+}
+
+/// What was seen of each file. Nearly all of a graph's are looked at, so each has its place.
+pub(super) struct Sights(Vec<Option<Seen>>);
+
+impl Sights {
+    /// Of a graph of so many files.
+    pub(super) fn of(files: usize) -> Self {
+        Self(vec![None; files])
+    }
+
+    pub(super) fn get(&self, file: FileId) -> Option<&Seen> {
+        self.0.get(file.index())?.as_ref()
+    }
+
+    pub(super) fn insert(&mut self, file: FileId, seen: Seen) {
+        if let Some(place) = self.0.get_mut(file.index()) {
+            *place = Some(seen);
+        }
+    }
 }
 
 /// Files as this walk sees them, each looked at once.
@@ -30,7 +69,7 @@ pub(super) struct Eyes<'a> {
     pub(super) graph: &'a Graph,
     pub(super) log: &'a Log,
     pub(super) disk: &'a dyn Look,
-    pub(super) seen: HashMap<FileId, Seen>,
+    pub(super) seen: Sights,
     /// Folders of outputs, each looked at once.
     pub(super) folders: HashMap<Utf8PathBuf, Option<Kind>>,
     /// Files that will be brought back, and from where: their bytes are there already.
@@ -41,7 +80,7 @@ pub(super) struct Eyes<'a> {
 
 impl Eyes<'_> {
     pub(super) fn look(&mut self, file: FileId) -> Seen {
-        if let Some(seen) = self.seen.get(&file) {
+        if let Some(seen) = self.seen.get(file) {
             return seen.clone();
         }
         let seen = self.look_now(file);
@@ -103,7 +142,7 @@ impl Eyes<'_> {
             .file(&entry.name)
             .filter(|r| r.identity == stat.identity && ours)
         {
-            return Seen::Sound(record);
+            return Seen::Sound(record.into());
         }
         let bytes = match self.disk.read(&entry.path) {
             Ok(bytes) => Zeroizing::new(bytes),
@@ -121,7 +160,7 @@ impl Eyes<'_> {
         if ours {
             self.news.push((entry.name.clone(), record.clone()));
         }
-        Seen::Sound(record)
+        Seen::Sound(record.into())
     }
 
     pub(super) fn bytes(&self, file: FileId) -> Option<Zeroizing<Vec<u8>>> {
@@ -134,14 +173,14 @@ impl Eyes<'_> {
 
     pub(super) fn digest_of(&mut self, file: FileId) -> Option<Digest> {
         match self.look(file) {
-            Seen::Sound(record) => Some(record.digest),
+            Seen::Sound(file) => Some(file.digest),
             _ => None,
         }
     }
 
     pub(super) fn public_of(&mut self, file: FileId) -> Option<Digest> {
         match self.look(file) {
-            Seen::Sound(FileRecord {
+            Seen::Sound(Sound {
                 facts: Facts::Key { public } | Facts::Cert { public, .. },
                 ..
             }) => Some(public),

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 use super::{
     Site,
-    log::{Facts, FileRecord, Log, TaskRecord},
+    log::{Facts, Log, TaskRecord},
     recipe::Recipe,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
 };
 use authority::Cause;
 pub use look::facts;
-use look::{Eyes, Seen};
+use look::{Eyes, Seen, Sights, Sound};
 pub use verdict::{Ask, Judged, Judgement, Notice, Verdicts};
 
 /// The walk.
@@ -58,7 +58,7 @@ pub fn judge(site: &Site, disk: &dyn Look, log: &Log, ask: &Ask, order: &[TaskId
         graph,
         log,
         disk,
-        seen: HashMap::new(),
+        seen: Sights::of(graph.files.len()),
         folders: HashMap::new(),
         back: HashMap::new(),
         news: Vec::new(),
@@ -288,10 +288,10 @@ impl Judge<'_> {
         let Some(file) = self.graph.find_file(&self.plan.work_dir.join(&name)) else {
             return;
         };
-        if !self.eyes.seen.contains_key(&file) || self.rebuilt(file) {
+        if self.eyes.seen.get(file).is_none() || self.rebuilt(file) {
             return;
         }
-        if let Seen::Sound(FileRecord {
+        if let Seen::Sound(Sound {
             facts: Facts::Cert { not_after, .. },
             ..
         }) = self.eyes.look(file)

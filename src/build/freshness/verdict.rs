@@ -1,7 +1,10 @@
 //! Verdicts as data: what is asked, what a task is in and why, what else was found. Nothing here
 //! decides anything.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use camino::Utf8Path;
 use smol_str::SmolStr;
@@ -67,6 +70,23 @@ impl Judged {
         }
     }
 
+    /// `None` where it brings something for its task alone.
+    fn alike(&self) -> Option<Alike> {
+        let Self {
+            verdict,
+            code,
+            why,
+            obstacle,
+            archive,
+            narrow,
+            restore,
+            record,
+        } = self;
+        let shared = restore.is_none() && record.is_none();
+        let marks = [*obstacle, *archive, *narrow];
+        shared.then(|| (*verdict, *code, why.clone(), marks))
+    }
+
     pub(super) fn current() -> Self {
         Self::new(
             Verdict::Current,
@@ -91,31 +111,54 @@ impl Judged {
     }
 }
 
-/// Verdicts of tasks. Of a fleet nearly all are wanted, so each has its place, whether it is or not.
+/// Verdicts of tasks. Of a fleet nearly all are wanted, so each has its place, whether it is or not; and nearly
+/// all are the same few, which are kept once.
 #[derive(Debug, Clone, Default)]
-pub struct Verdicts(Vec<Option<Judged>>);
+pub struct Verdicts {
+    /// By task: a place in `each`, or `UNJUDGED`.
+    places: Vec<u32>,
+    each: Vec<Judged>,
+    /// Where those are that carry nothing of their task's own.
+    alike: HashMap<Alike, u32>,
+}
+
+/// What a verdict is told by.
+type Alike = (Verdict, &'static str, SmolStr, [bool; 3]);
+
+const UNJUDGED: u32 = u32::MAX;
 
 impl Verdicts {
     /// Of a graph of so many tasks.
     pub(super) fn of(tasks: usize) -> Self {
-        Self(vec![None; tasks])
+        Self {
+            places: vec![UNJUDGED; tasks],
+            ..Self::default()
+        }
     }
 
     pub(super) fn insert(&mut self, id: TaskId, judged: Judged) {
-        if let Some(place) = self.0.get_mut(id.index()) {
-            *place = Some(judged);
+        let Some(place) = self.places.get_mut(id.index()) else {
+            return;
+        };
+        let next = self.each.len() as u32;
+        *place = match judged.alike() {
+            Some(alike) => *self.alike.entry(alike).or_insert(next),
+            None => next,
+        };
+        if *place == next {
+            self.each.push(judged);
         }
     }
 
     /// That of a task; `None` where it was not judged.
     pub fn get(&self, id: TaskId) -> Option<&Judged> {
-        self.0.get(id.index())?.as_ref()
+        self.each.get(*self.places.get(id.index())? as usize)
     }
 
     /// All that were judged, in plan order.
     pub fn iter(&self) -> impl Iterator<Item = (TaskId, &Judged)> {
-        let tasks = (0..).map(TaskId).zip(&self.0);
-        tasks.filter_map(|(id, judged)| Some((id, judged.as_ref()?)))
+        let tasks = (0..self.places.len() as u32).map(TaskId);
+        tasks.filter_map(|id| Some((id, self.get(id)?)))
     }
 
     /// How many are such.

@@ -65,9 +65,12 @@ impl<'a, T: Look + Surroundings> Witness<'a, T> {
         }
     }
 
-    /// Names of what is below that folder begin there from now on.
-    pub(in super::super) fn enter(&self, work_dir: &Utf8Path) {
-        self.note(|notes| notes.work_dir = work_dir.to_owned());
+    /// Names of what is below that folder begin there from now on; of so many paths, about, will be asked.
+    pub(in super::super) fn enter(&self, work_dir: &Utf8Path, paths: usize) {
+        self.note(|notes| {
+            notes.work_dir = work_dir.to_owned();
+            notes.found.reserve(paths);
+        });
     }
 
     /// Everything asked so far.
