@@ -57,6 +57,10 @@ enum Place {
     Apart { at: Utf8PathBuf, files: usize },
 }
 
+/// The place of one folder, once it is known. Each has a lock of its own: to make or rename a folder takes as long
+/// as to sign, and only who writes into the same one has to wait for it.
+type Slot = Arc<Mutex<Option<Place>>>;
+
 /// The folder of staged files, and the archive.
 pub struct Publisher {
     disk: Arc<dyn Disk + Send + Sync>,
@@ -64,7 +68,7 @@ pub struct Publisher {
     archive: Utf8PathBuf,
     device: u64,
     next: AtomicU64,
-    places: Mutex<HashMap<Utf8PathBuf, Place>>,
+    places: Mutex<HashMap<Utf8PathBuf, Slot>>,
     /// Folders in which names were given; `None` once a folder was made.
     renamed: Mutex<Option<BTreeSet<Utf8PathBuf>>>,
     stamp: String,
@@ -126,14 +130,19 @@ impl Publisher {
         })
     }
 
-    fn places(&self) -> MutexGuard<'_, HashMap<Utf8PathBuf, Place>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slot(&self, dir: &Utf8Path) -> Slot {
+        let mut places = held(&self.places);
+        match places.get(dir) {
+            Some(slot) => slot.clone(),
+            None => places.entry(dir.to_owned()).or_default().clone(),
+        }
     }
 
     fn place(&self, dir: &Utf8Path, to: &Utf8Path) -> io::Result<(Utf8PathBuf, bool)> {
         let number = || self.next.fetch_add(1, Ordering::Relaxed);
-        let mut places = self.places();
-        if !places.contains_key(dir) {
+        let slot = self.slot(dir);
+        let mut known = held(&slot);
+        if known.is_none() {
             let place = match self.device_of(dir)? {
                 Some(device) => Place::There {
                     beside: device != self.device,
@@ -155,9 +164,9 @@ impl Publisher {
             if let Place::There { beside: true } = place {
                 self.sweep(dir)?;
             }
-            places.insert(dir.to_owned(), place);
+            *known = Some(place);
         }
-        Ok(match places.get_mut(dir) {
+        Ok(match &mut *known {
             Some(Place::Apart { at, files }) => {
                 *files += 1;
                 (at.join(to.file_name().unwrap_or_default()), true)
@@ -187,8 +196,9 @@ impl Publisher {
     /// # Errors
     /// As of making the folder in which they then go.
     pub fn publish_folder(&self, dir: &Utf8Path, count: usize) -> io::Result<bool> {
-        let mut places = self.places();
-        let whole = match places.get(dir) {
+        let slot = self.slot(dir);
+        let mut place = held(&slot);
+        let whole = match &*place {
             Some(Place::Apart { at, files }) if *files == count => {
                 self.disk.rename(at, dir).is_ok()
             }
@@ -197,7 +207,7 @@ impl Publisher {
         if !whole {
             self.disk.make_dir(dir, 0o755)?;
         }
-        places.insert(dir.to_owned(), Place::There { beside: false });
+        *place = Some(Place::There { beside: false });
         *self.renamed() = None;
         Ok(whole)
     }
@@ -314,7 +324,7 @@ impl Publisher {
     }
 
     fn renamed(&self) -> MutexGuard<'_, Option<BTreeSet<Utf8PathBuf>>> {
-        self.renamed.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.renamed)
     }
 
     fn renamed_in(&self, dir: &Utf8Path) {
@@ -346,6 +356,10 @@ impl Publisher {
     pub fn sync_names(&self) -> io::Result<()> {
         self.disk.sync(&self.stage)
     }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Removes all that is in a folder of meshplan's own.
