@@ -139,13 +139,15 @@ pub(super) struct Crew {
     here: Pool,
     clusters: Pool,
     children: HashSet<TaskId>,
+    /// Small files of one cluster, for one worker: two would wait for each other at its folder.
+    batch: Vec<Job>,
     /// With the number of workers that are at each.
     races: HashMap<TaskId, (usize, Arc<Race>)>,
 }
 
 struct Pool {
-    jobs: Sender<Job>,
-    queue: Arc<Mutex<Receiver<Job>>>,
+    jobs: Sender<Vec<Job>>,
+    queue: Arc<Mutex<Receiver<Vec<Job>>>>,
     threads: usize,
     limit: usize,
     at_work: usize,
@@ -178,6 +180,7 @@ impl Crew {
             here: Pool::new(jobs),
             clusters: Pool::new(cluster_jobs),
             children: HashSet::new(),
+            batch: Vec::new(),
             races: HashMap::new(),
         }
     }
@@ -197,13 +200,29 @@ impl Crew {
         if child {
             self.children.insert(id);
         }
+        let cluster = |job: &Job| self.shared.site.graph.task(job.task).action.cluster();
         let job = Job {
             task: id,
             began_at,
             race,
             helps: false,
         };
-        self.hand(lane, job);
+        if lane != Lane::File || job.race.is_some() || cluster(&job).is_none() {
+            return self.hand(lane, vec![job]);
+        }
+        let other = |first: &Job| cluster(first) != cluster(&job);
+        if self.batch.first().is_some_and(other) {
+            self.all_given();
+        }
+        self.batch.push(job);
+    }
+
+    /// Hands out what was kept to be handed out together.
+    pub(super) fn all_given(&mut self) {
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            self.hand(Lane::File, batch);
+        }
     }
 
     /// Has workers that would be idle help with what takes long.
@@ -218,14 +237,14 @@ impl Crew {
                 race: Some(race.clone()),
                 helps: true,
             };
-            self.hand(Lane::File, job);
+            self.hand(Lane::File, vec![job]);
         }
     }
 
-    fn hand(&mut self, lane: Lane, job: Job) {
+    fn hand(&mut self, lane: Lane, jobs: Vec<Job>) {
         let (shared, results) = (self.shared.clone(), self.results.clone());
         let pool = self.pool(lane);
-        pool.at_work += 1;
+        pool.at_work += jobs.len();
         if pool.at_work > pool.threads && pool.threads < pool.limit {
             let (number, queue) = (pool.threads, pool.queue.clone());
             pool.threads += 1;
@@ -240,7 +259,7 @@ impl Crew {
             });
         }
         // The queue's other end lives in this very struct, so it takes everything.
-        let _ = pool.jobs.send(job);
+        let _ = pool.jobs.send(jobs);
     }
 
     pub(super) fn ended(&mut self, id: TaskId) {
@@ -299,9 +318,10 @@ impl Mouth {
     }
 }
 
-fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Job>>, number: usize) {
+fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Vec<Job>>>, number: usize) {
+    let mut jobs = Vec::new().into_iter();
     // Whoever listens no more has ended the run.
-    while let Some(job) = next(queue, &mut mouth) {
+    while let Some(job) = next(queue, &mut jobs, &mut mouth) {
         let task = job.task;
         let action = shared.site.graph.task(task).action;
         // Nothing is begun after an interrupt. A child that was given is waited for, and ends at once.
@@ -348,17 +368,26 @@ fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Job>>, number:
     }
 }
 
-/// The next of a queue; all is said before it is waited for.
-fn next(queue: &Mutex<Receiver<Job>>, mouth: &mut Mouth) -> Option<Job> {
+/// The next of what was handed over, or else of a queue; all is said before that is waited for.
+fn next(
+    queue: &Mutex<Receiver<Vec<Job>>>,
+    jobs: &mut std::vec::IntoIter<Job>,
+    mouth: &mut Mouth,
+) -> Option<Job> {
+    if let Some(job) = jobs.next() {
+        return Some(job);
+    }
     // Somebody who waits for the next holds the queue.
     let at_once = queue
         .try_lock()
         .ok()
         .and_then(|queue| queue.try_recv().ok());
-    at_once.or_else(|| {
+    let more = at_once.or_else(|| {
         let queue = || queue.lock().unwrap_or_else(PoisonError::into_inner);
         mouth.say_all().then(|| queue().recv().ok())?
-    })
+    });
+    *jobs = more?.into_iter();
+    jobs.next()
 }
 
 impl Shared {

@@ -9,7 +9,7 @@ use super::Runner;
 use crate::{
     build::{
         Site, Teller,
-        crew::Product,
+        crew::{Crew, Product},
         log::{FileRecord, TaskRecord},
         publish::{Staged, ToSync},
         recipe::Recipe,
@@ -25,12 +25,20 @@ use crate::{
 const GROUP: usize = 1024;
 const GROUP_AGE: Duration = Duration::from_secs(1);
 
+/// So many files get their names before the owner of the run looks up: by then workers have made about as many,
+/// and wait for more to do.
+const AT_ONCE: usize = 32;
+
 /// A file that waits for its name.
 pub(super) type Waiting = (TaskId, Product, Duration);
 
 /// What is published together, in the order in which it was made.
-struct Group {
+pub(super) struct Group {
     entries: Vec<Option<Waiting>>,
+    /// All before has its name.
+    next: usize,
+    /// Whether it is durable, or why not.
+    ready: Result<(), String>,
     /// Where the output of each task stands.
     places: HashMap<TaskId, usize>,
     /// Where the files of each folder stand that was made aside.
@@ -38,9 +46,11 @@ struct Group {
 }
 
 impl Group {
-    fn new(waiting: Vec<Waiting>) -> Self {
+    fn new(waiting: Vec<Waiting>, ready: Result<(), String>) -> Self {
         let mut group = Self {
-            entries: Vec::new(),
+            entries: Vec::with_capacity(waiting.len()),
+            next: 0,
+            ready,
             places: HashMap::new(),
             folders: HashMap::new(),
         };
@@ -71,17 +81,17 @@ impl Group {
 }
 
 impl Runner {
-    /// True where enough waits, the oldest has waited long enough, or all is `over`. Half of it is enough where no more
+    /// True where enough waits, the oldest has waited long enough, or all is `over`. A quarter of it is enough where no more
     /// than that is yet to come: nobody works beside the last group of a run, so it should be a small one.
-    pub(super) fn is_group(&self, over: bool, to_come: usize) -> bool {
+    fn is_group(&self, over: bool, to_come: usize) -> bool {
         let old = self.waiting_since.is_some_and(|t| t.elapsed() >= GROUP_AGE);
         let waiting = self.waiting.len();
-        let enough = waiting >= GROUP || (waiting >= GROUP / 2 && to_come <= waiting);
+        let enough = waiting >= GROUP || (waiting >= GROUP / 4 && to_come <= waiting);
         self.syncing.is_empty() && waiting > 0 && (old || enough || over)
     }
 
     /// Takes what waits as the next group. Returns what is to be synced for it.
-    pub(super) fn begin_group(&mut self) -> ToSync {
+    fn begin_group(&mut self) -> ToSync {
         self.syncing = std::mem::take(&mut self.waiting);
         self.group += 1;
         self.waiting_since = None;
@@ -98,27 +108,43 @@ impl Runner {
 
     /// Makes all that waits durable and gives it its names, now.
     pub(super) fn publish(&mut self, scheduler: &mut Scheduler, teller: &mut Teller) {
+        self.name_next(usize::MAX, scheduler, teller);
         // A sync of what another thread syncs waits for it.
         while !(self.syncing.is_empty() && self.waiting.is_empty()) {
             let staged = self.syncing.iter().map(|(_, product, _)| &product.staged);
             let synced = self.shared.publisher.sync(staged);
             let group = std::mem::take(&mut self.syncing);
-            self.name_group(group, synced, scheduler, teller);
+            self.begin_names(group, synced);
+            self.name_next(usize::MAX, scheduler, teller);
             let _ = self.begin_group();
         }
     }
 
-    /// Gives every file of the group its name, each after what it was made from.
-    pub(super) fn name_group(
+    /// The next group on its way.
+    pub(super) fn synced(
         &mut self,
-        group: Vec<Waiting>,
         synced: io::Result<()>,
+        crew: &Crew,
         scheduler: &mut Scheduler,
         teller: &mut Teller,
     ) {
-        if group.is_empty() {
-            return;
+        let group = std::mem::take(&mut self.syncing);
+        // The next is made durable while this one gets its names.
+        self.sync_group(crew, scheduler);
+        self.name_next(usize::MAX, scheduler, teller);
+        self.begin_names(group, synced);
+    }
+
+    /// Has a group made durable where it is time.
+    pub(super) fn sync_group(&mut self, crew: &Crew, scheduler: &Scheduler) {
+        if self.is_group(scheduler.is_over(), scheduler.left()) {
+            let what = self.begin_group();
+            crew.sync(self.group, what);
         }
+    }
+
+    /// From now on every file of the group gets its name.
+    fn begin_names(&mut self, group: Vec<Waiting>, synced: io::Result<()>) {
         let shared = self.shared.clone();
         let graph = &shared.site.graph;
         // What is new is announced first: should this process end before it can note the file, the next
@@ -131,9 +157,26 @@ impl Runner {
         }
         let ready = synced.map_err(|e| format!("cannot make the new files durable: {e}"));
         let ready = ready.and_then(|()| self.flush_log());
-        let mut group = Group::new(group);
-        for place in 0..group.entries.len() {
-            self.publish_at(place, &mut group, &ready, scheduler, teller);
+        self.naming = (!group.is_empty()).then(|| Group::new(group, ready));
+    }
+
+    /// Gives some files of the group their names, each after what it was made from.
+    pub(super) fn name_some(&mut self, scheduler: &mut Scheduler, teller: &mut Teller) {
+        self.name_next(AT_ONCE, scheduler, teller);
+    }
+
+    fn name_next(&mut self, count: usize, scheduler: &mut Scheduler, teller: &mut Teller) {
+        let Some(mut group) = self.naming.take() else {
+            return;
+        };
+        let end = group.entries.len().min(group.next.saturating_add(count));
+        while group.next < end {
+            self.publish_at(group.next, &mut group, scheduler, teller);
+            group.next += 1;
+        }
+        if end < group.entries.len() {
+            self.naming = Some(group);
+            return;
         }
         if let Err(message) = self.flush_log() {
             let help = "what was built is judged by its content next time".to_owned();
@@ -151,7 +194,6 @@ impl Runner {
         &mut self,
         place: usize,
         group: &mut Group,
-        ready: &Result<(), String>,
         scheduler: &mut Scheduler,
         teller: &mut Teller,
     ) {
@@ -160,7 +202,7 @@ impl Runner {
         for (id, ..) in &members {
             for before in graph.before(*id) {
                 if let Some(place) = group.places.get(&before).copied() {
-                    self.publish_at(place, group, ready, scheduler, teller);
+                    self.publish_at(place, group, scheduler, teller);
                 }
             }
         }
@@ -172,7 +214,7 @@ impl Runner {
             let Staged { to, apart, .. } = &product.staged;
             to.parent().filter(|_| *apart)
         });
-        let sound = ready.is_ok() && members.iter().all(|(id, ..)| lost(self, *id).is_none());
+        let sound = group.ready.is_ok() && members.iter().all(|(id, ..)| lost(self, *id).is_none());
         let moved = match folder {
             Some(dir) if sound => self.shared.publisher.publish_folder(dir, members.len()),
             Some(dir) => self.shared.publisher.publish_folder(dir, 0),
@@ -180,7 +222,7 @@ impl Runner {
         };
         let moved = moved.map_err(|e| format!("cannot make a folder: {e}"));
         for (id, product, took) in members {
-            let done = match (ready, lost(self, id), &moved) {
+            let done = match (&group.ready, lost(self, id), &moved) {
                 (Err(cause), ..) | (_, _, Err(cause)) => Err(cause.clone()),
                 (_, Some(cause), _) => Err(cause),
                 (Ok(()), None, Ok(true)) => Ok(Some(product.staged.stat)),

@@ -25,7 +25,7 @@ use super::{
     scheduler::{Lane, Scheduler},
     steps,
 };
-use group::Waiting;
+use group::{Group, Waiting};
 use smol_str::SmolStr;
 
 use crate::{
@@ -80,6 +80,8 @@ pub struct Runner {
     waiting: Vec<Waiting>,
     /// What is being made durable.
     syncing: Vec<Waiting>,
+    /// What is durable and gets its names.
+    naming: Option<Group>,
     /// Groups begun so far.
     group: u64,
     waiting_since: Option<Instant>,
@@ -148,6 +150,7 @@ impl Runner {
             seen,
             waiting: Vec::new(),
             syncing: Vec::new(),
+            naming: None,
             group: 0,
             waiting_since: None,
             broken: HashSet::new(),
@@ -330,15 +333,14 @@ impl Runner {
                     self.task_failed(id, failure, &mut scheduler, teller);
                 }
             }
+            crew.all_given();
             if !interrupt.is_set() {
                 crew.help();
             }
-            let over = scheduler.is_over();
-            if self.is_group(over, scheduler.left()) {
-                let what = self.begin_group();
-                crew.sync(self.group, what);
-            }
-            let done = over && self.syncing.is_empty();
+            self.sync_group(&crew, &scheduler);
+            self.name_some(&mut scheduler, teller);
+            let all_named = self.syncing.is_empty() && self.naming.is_none();
+            let done = scheduler.is_over() && all_named;
             if done || (interrupt.is_set() && !crew.has_children()) {
                 break;
             }
@@ -368,13 +370,7 @@ impl Runner {
                     },
                     // One that was named in the meantime, for a child to find, was synced for that.
                     Message::Synced(group, synced) if group == self.group => {
-                        let group = std::mem::take(&mut self.syncing);
-                        // The next is made durable while this one gets its names.
-                        if self.is_group(scheduler.is_over(), scheduler.left()) {
-                            let what = self.begin_group();
-                            crew.sync(self.group, what);
-                        }
-                        self.name_group(group, synced, &mut scheduler, teller);
+                        self.synced(synced, &crew, &mut scheduler, teller);
                     }
                     Message::Synced(..) => {}
                 }
@@ -422,9 +418,14 @@ impl Runner {
         }
     }
 
-    /// The next result; returns without one now and then, so that a signal and the age of staged files are seen.
+    /// The next result; returns without one now and then, so that a signal and the age of staged files are seen, and
+    /// at once where files wait for their names.
     fn receive(&self, inbox: &Receiver<Vec<Message>>) -> Vec<Message> {
-        let first = inbox.recv_timeout(Duration::from_millis(50));
+        let patience = match self.naming {
+            Some(_) => Duration::ZERO,
+            None => Duration::from_millis(50),
+        };
+        let first = inbox.recv_timeout(patience);
         let mut messages = first.unwrap_or_default();
         messages.extend(inbox.try_iter().flatten());
         messages
