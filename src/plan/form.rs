@@ -72,7 +72,7 @@ impl Forms {
 
 /// Where a chunk has strings, from its start; the rest of its text is its `key`. `None` where a quote may be other
 /// than the bounds of a string that holds what is between them: near escapes, comments, raw strings and
-/// names in quotes.
+/// names or annotations in quotes.
 fn cut(text: &str, chunk: &Chunk, key: &mut String) -> Option<Vec<(usize, usize)>> {
     let text = &text[chunk.start..chunk.end];
     key.clear();
@@ -87,7 +87,7 @@ fn cut(text: &str, chunk: &Chunk, key: &mut String) -> Option<Vec<(usize, usize)
             strings.push((at, end));
         } else {
             let name = number > 0 && part.starts_with('=');
-            if name || part.ends_with('r') || part.contains(['/', '#']) {
+            if name || part.ends_with(['r', '(']) || part.contains(['/', '#']) {
                 return None;
             }
             key.push_str(part);
@@ -189,7 +189,7 @@ mod tests {
         let root = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut plans = vec![
             "a \"\" {\n b \"é\" (env)\"c\" d=\"e\" f=1 { \"g\" \"h\"; }\n}\n(t)i \"j\" k=2.5 \"l\"; m".to_owned(),
-            "a \"b\" \"c\"=\"d\"\na r\"b\" \"c\"\na \"b\\\"\" \"c\"\na \"b\" /* \" */ \"c\"\na /-\"b\" \"c\"".to_owned(),
+            "a \"b\" \"c\"=\"d\"\na r\"b\" \"c\"\na \"b\\\"\" \"c\"\na \"b\" /* \" */ \"c\"\na /-\"b\" \"c\"\na (\"b\")\"c\" (\"d\")1".to_owned(),
         ];
         let mut folders = vec![root.join("plans"), root.join("fixtures")];
         while let Some(folder) = folders.pop() {
