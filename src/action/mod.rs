@@ -5,6 +5,7 @@ pub mod cluster;
 mod given;
 pub mod manifest;
 pub mod pki;
+mod yaml;
 
 pub use given::given;
 
