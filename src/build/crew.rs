@@ -212,13 +212,13 @@ impl Crew {
         }
         let other = |first: &Job| cluster(first) != cluster(&job);
         if self.batch.first().is_some_and(other) {
-            self.all_given();
+            self.flush();
         }
         self.batch.push(job);
     }
 
     /// Hands out what was kept to be handed out together.
-    pub(super) fn all_given(&mut self) {
+    pub(super) fn flush(&mut self) {
         if !self.batch.is_empty() {
             let batch = std::mem::take(&mut self.batch);
             self.hand(Lane::File, batch);

@@ -78,6 +78,9 @@ const BLOCK: usize = 32 * 1024;
 /// Bytes that the records of one name take, about: a table that outgrew its room would be held twice for a while.
 const NAME: usize = 600;
 
+/// No more room than for these is taken ahead: a damaged log may be of any length.
+const MOST_NAMES: usize = 1 << 20;
+
 /// The part of a file that was read last.
 #[derive(Debug, Default)]
 struct Block {
@@ -193,7 +196,7 @@ impl Log {
             return Ok(());
         }
         let length = self.disk.stat(&self.path)?.map_or(0, |s| s.identity.size);
-        self.known.reserve(length as usize / NAME);
+        self.known.reserve((length as usize / NAME).min(MOST_NAMES));
         let (mut from, mut good, mut lost) = (HEADER.len(), HEADER.len() as u64, 0);
         loop {
             while let Some(length) = bytes[from..].iter().position(|b| *b == b'\n') {

@@ -333,7 +333,7 @@ impl Runner {
                     self.task_failed(id, failure, &mut scheduler, teller);
                 }
             }
-            crew.all_given();
+            crew.flush();
             if !interrupt.is_set() {
                 crew.help();
             }
