@@ -136,6 +136,23 @@ fn what_is_missing_is_told_first_and_files_are_built_all_the_same() {
 }
 
 #[test]
+fn a_context_is_looked_for_in_the_kubeconfig_that_the_plan_names() {
+    let own = "context \"ctx-east\"; kubeconfig \"east.yaml\";";
+    let world = tools(&with_contexts().replace("context \"ctx-east\";", own));
+    world.write("east.yaml", "contexts: [{name: ctx-east}]");
+    world.run(&[]).exits(0);
+    // What it names is not asked for.
+    assert!(!calls(&world).contains("get-contexts"), "{}", calls(&world));
+    world.write("east.yaml", "contexts: []");
+    world.run(&[]).exits(0);
+    let asked = format!(
+        "config get-contexts -o name --kubeconfig {}",
+        world.path("east.yaml").display()
+    );
+    assert!(calls(&world).contains(&asked), "{}", calls(&world));
+}
+
+#[test]
 fn a_step_that_fails_blocks_what_follows_and_shows_what_the_tool_said() {
     let world = tools(&with_contexts());
     world.write("fake/answers/01-install/match", "istioctl install *");

@@ -7,8 +7,8 @@ use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 use camino::Utf8PathBuf;
 use meshplan::{
     action::cluster::{
-        Absent, Allowed, Cacerts, Hands, Kind, Live, Outcome, StepError, Target, Tools, Wanted,
-        made, observe, perform, preflight,
+        Absent, Allowed, Cacerts, Hands, Kind, Live, Machine, Outcome, StepError, Target, Tools,
+        Wanted, made, observe, perform, preflight,
     },
     host::process::{Command, Finished, GRACE, Interrupt, run},
     plan::model::IstioVersion,
@@ -558,18 +558,38 @@ fn what_is_missing_is_found_before_anything_runs() {
             ..target()
         },
     ];
-    let look = |found: bool| {
-        preflight(&targets, &lab.tools, &|_| found, &mut |c| {
-            run(&lab.command(c), &Interrupt::new(GRACE), &mut |_| {})
-        })
+    let look = |targets: &[Target<'_>], found: bool, texts: &[&str]| {
+        let mut asked = Vec::new();
+        let mut machine = Machine {
+            found: &|_| found,
+            kubeconfig: &|_| texts.iter().map(|t| t.as_bytes().to_vec()).collect(),
+            run: &mut |c| {
+                asked.push(c.args.join(" "));
+                run(&lab.command(c), &Interrupt::new(GRACE), &mut |_| {})
+            },
+        };
+        let absent = preflight(targets, &lab.tools, &mut machine);
+        (absent, asked)
     };
     let absent = Absent {
         cluster: "cluster2".into(),
         why: "the kubeconfig has no context ctx2".into(),
         how: "did you mean ctx-2?".into(),
     };
-    assert_eq!(look(true), [absent]);
-    let without = look(false);
+    let ask = "config get-contexts -o name";
+    assert_eq!(look(&targets, true, &[]), (vec![absent], vec![ask.into()]));
+    // What a kubeconfig names need not be asked for; one that cannot be read here is kubectl's to judge.
+    let named = "contexts: [{name: ctx-1}]";
+    assert_eq!(look(&targets[..1], true, &["]", named]), (vec![], vec![]));
+    assert_eq!(look(&targets[1..], true, &["]", named]).1, [ask]);
+    // A cluster's own kubeconfig is the one that counts.
+    let own = Target {
+        kubeconfig: Some("/east.yaml".into()),
+        ..target()
+    };
+    let asked = look(&[target(), own], true, &[]).1;
+    assert_eq!(asked, [ask, &format!("{ask} --kubeconfig /east.yaml")]);
+    let (without, _) = look(&targets, false, &[named]);
     assert_eq!(without.len(), 2);
     assert!(without[0].how.contains("KUBECTL="), "{without:?}");
     let tools = Tools::from_vars(|name| (name == "ISTIOCTL").then(|| "/opt/istioctl".into()));

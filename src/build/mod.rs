@@ -220,7 +220,7 @@ pub fn run(
         let paths = site.graph.files.len() + site.plan.clusters.len();
         witness.enter(&site.plan.work_dir, paths);
     }
-    // kubectl takes as long to name its contexts as a walk.
+    // kubectl, where it is asked for its contexts, takes as long as a walk.
     let (judgement, absent) = thread::scope(|scope| {
         let absent = lock
             .as_ref()

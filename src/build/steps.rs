@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use time::OffsetDateTime;
 
 use super::{
@@ -18,12 +18,12 @@ use super::{
 use crate::{
     action::{
         Bytes,
-        cluster::{self, Absent, Allowed, Cacerts, Kind, Live, StepError, Target, Wanted},
+        cluster::{self, Absent, Allowed, Cacerts, Kind, Live, Machine, StepError, Target, Wanted},
         pki,
     },
     graph::{Action, FileId, Step, TaskId},
     host::{
-        lock, path_variable,
+        self, environment, lock, path_variable,
         process::{self, Command, Finished},
     },
 };
@@ -34,8 +34,8 @@ pub(super) struct StepDone {
     pub(super) did: String,
 }
 
-/// Clusters of these tasks that no tool or context can reach. Asks this machine's kubectl for its contexts, and
-/// no cluster for anything.
+/// Clusters of these tasks that no tool or context can reach. Looks at this machine's kubeconfigs, or asks its
+/// kubectl about them, and no cluster for anything.
 pub(super) fn preflight(site: &Site, tasks: &[TaskId]) -> Vec<Absent> {
     let tasks = tasks.iter().map(|id| site.graph.task(*id));
     let steps = tasks.filter(|task| task.undone.is_none());
@@ -45,9 +45,31 @@ pub(super) fn preflight(site: &Site, tasks: &[TaskId]) -> Vec<Absent> {
         .filter_map(|c| Target::new(&site.plan, c, Allowed::default()))
         .collect();
     let path = path_variable();
-    let found = |program: &str| process::path_lookup(program, &path).is_some();
-    let mut run = |command: &Command| process::run(command, &site.interrupt, &mut |_| {});
-    cluster::preflight(&targets, &site.tools, &found, &mut run)
+    let mut machine = Machine {
+        found: &|program| process::path_lookup(program, &path).is_some(),
+        kubeconfig: &|path| kubeconfig(site, path),
+        run: &mut |command| process::run(command, &site.interrupt, &mut |_| {}),
+    };
+    cluster::preflight(&targets, &site.tools, &mut machine)
+}
+
+/// What can be read of a kubeconfig, or of the user's own, which kubectl takes from `KUBECONFIG`'s list or
+/// `~/.kube/config` (`kubectl config --help`). A relative path in the list is kubectl's to find.
+fn kubeconfig(site: &Site, own: Option<&Utf8Path>) -> Vec<Vec<u8>> {
+    let listed = || {
+        let list = environment("KUBECONFIG").filter(|list| !list.is_empty());
+        let home = || Some(environment("HOME")? + "/.kube/config");
+        let list = list.or_else(home).unwrap_or_default();
+        list.split(':').map(Utf8PathBuf::from).collect()
+    };
+    let paths = own.map_or_else(listed, |path| vec![path.to_owned()]);
+    let read = |path: Utf8PathBuf| {
+        // A pipe can be read only once.
+        let kind = site.disk.kind(&path).ok()??;
+        matches!(kind, host::Kind::File | host::Kind::Link).then(|| site.disk.read(&path).ok())?
+    };
+    let paths = paths.into_iter().filter(|path| path.is_absolute());
+    paths.filter_map(read).collect()
 }
 
 /// The first step of each absent cluster, with the reason.

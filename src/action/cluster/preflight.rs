@@ -1,7 +1,11 @@
 //! Finds before a run which clusters cannot be reached for want of a tool or a context. It looks at
 //! this machine only, never at a cluster.
 
-use std::io;
+use std::{collections::HashSet, io};
+
+use camino::Utf8Path;
+use indexmap::IndexMap;
+use serde::Deserialize;
 
 use super::{Target, Tools};
 use crate::host::process::{Command, Finished};
@@ -17,14 +21,18 @@ pub struct Absent {
     pub how: String,
 }
 
-/// Which of the targets cannot be worked on. `found` says whether a program can be run; `run` runs a
-/// command to its end.
-pub fn preflight(
-    targets: &[Target<'_>],
-    tools: &Tools,
-    found: &dyn Fn(&str) -> bool,
-    run: &mut dyn FnMut(&Command) -> io::Result<Finished>,
-) -> Vec<Absent> {
+/// What of this machine decides whether a cluster can be worked on.
+pub struct Machine<'a> {
+    /// Whether a program can be run.
+    pub found: &'a dyn Fn(&str) -> bool,
+    /// Texts of a plan's kubeconfig, or of the user's own, as far as they can be read.
+    pub kubeconfig: &'a dyn Fn(Option<&Utf8Path>) -> Vec<Vec<u8>>,
+    /// Runs a command to its end.
+    pub run: &'a mut dyn FnMut(&Command) -> io::Result<Finished>,
+}
+
+/// Which of the targets cannot be worked on.
+pub fn preflight(targets: &[Target<'_>], tools: &Tools, machine: &mut Machine<'_>) -> Vec<Absent> {
     if targets.is_empty() {
         return Vec::new();
     }
@@ -32,83 +40,115 @@ pub fn preflight(
         ("kubectl", "KUBECTL", &tools.kubectl),
         ("istioctl", "ISTIOCTL", &tools.istioctl),
     ] {
-        if !found(program) {
+        if !(machine.found)(program) {
             let how = format!("install {tool}, or name it: {variable}=/path/to/{tool}");
-            return all(
-                targets,
-                &format!("{program} is no program that can be run"),
-                &how,
-            );
+            let why = format!("{program} is no program that can be run");
+            return targets.iter().map(|t| absent(t, &why, &how)).collect();
         }
     }
-    let contexts = match run(&contexts(tools)) {
+    let mut by_kubeconfig: IndexMap<_, Vec<&Target<'_>>> = IndexMap::new();
+    for target in targets {
+        let of = by_kubeconfig.entry(target.kubeconfig).or_default();
+        of.push(target);
+    }
+    let asked = by_kubeconfig.into_iter();
+    asked
+        .flat_map(|(kubeconfig, targets)| unknown(kubeconfig, &targets, tools, machine))
+        .collect()
+}
+
+/// Which of the targets their kubeconfig does not know. What its files name, kubectl would name too, and takes as
+/// long for that as for a look at a cluster; it is asked where one is not found in them.
+fn unknown(
+    kubeconfig: Option<&Utf8Path>,
+    targets: &[&Target<'_>],
+    tools: &Tools,
+    machine: &mut Machine<'_>,
+) -> Vec<Absent> {
+    let texts = (machine.kubeconfig)(kubeconfig);
+    let named: HashSet<String> = texts.iter().flat_map(|text| names(text)).collect();
+    if targets.iter().all(|t| named.contains(t.context)) {
+        return Vec::new();
+    }
+    let all = |why: &str, how: &str| targets.iter().map(|t| absent(t, why, how)).collect();
+    let places = kubeconfig.map_or("KUBECONFIG and ~/.kube/config", Utf8Path::as_str);
+    let answer = match (machine.run)(&contexts(kubeconfig, tools)) {
         Ok(finished) if finished.success() => {
             String::from_utf8_lossy(&finished.stdout).into_owned()
         }
         Ok(finished) => {
-            let said = finished
-                .tail
-                .lines()
-                .last()
-                .unwrap_or("no word of why")
-                .trim();
+            let said = finished.tail.lines().last();
+            let said = said.unwrap_or("no word of why").trim();
             return all(
-                targets,
                 &format!("kubectl cannot read the kubeconfig: {said}"),
-                "look at KUBECONFIG and ~/.kube/config",
+                &format!("look at {places}"),
             );
         }
-        Err(e) => return all(targets, &e.to_string(), "see that kubectl can be run"),
+        Err(e) => return all(&e.to_string(), "see that kubectl can be run"),
     };
-    let contexts: Vec<&str> = contexts
-        .lines()
-        .map(str::trim)
-        .filter(|c| !c.is_empty())
-        .collect();
-    let missing = targets.iter().filter(|t| !contexts.contains(&t.context));
-    missing.map(|t| no_context(t, &contexts)).collect()
+    let contexts = answer.lines().map(str::trim).filter(|c| !c.is_empty());
+    let contexts: HashSet<&str> = contexts.collect();
+    let missing = targets.iter().filter(|t| !contexts.contains(t.context));
+    missing.map(|t| no_context(t, &contexts, places)).collect()
 }
 
-pub(super) fn contexts(tools: &Tools) -> Command {
+/// Contexts of a kubeconfig; none of a text that is none.
+fn names(kubeconfig: &[u8]) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Kubeconfig {
+        contexts: Vec<Named>,
+    }
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    let read = serde_norway::from_slice(kubeconfig).map(|k: Kubeconfig| k.contexts);
+    let contexts = read.unwrap_or_default().into_iter();
+    contexts.map(|c| c.name).collect()
+}
+
+/// Asks which contexts a kubeconfig has, or the user's own, one a line.
+pub(super) fn contexts(kubeconfig: Option<&Utf8Path>, tools: &Tools) -> Command {
+    let kubeconfig = kubeconfig.map(|path| ["--kubeconfig", path.as_str()]);
+    let args = ["config", "get-contexts", "-o", "name"];
+    let args = args.iter().chain(kubeconfig.iter().flatten());
     Command {
         program: tools.kubectl.clone(),
-        args: ["config", "get-contexts", "-o", "name"]
-            .map(str::to_owned)
-            .to_vec(),
+        args: args.map(|&a| a.to_owned()).collect(),
         timeout: Some(std::time::Duration::from_secs(20)),
         capture_stdout: true,
         ..Command::default()
     }
 }
 
-fn all(targets: &[Target<'_>], why: &str, how: &str) -> Vec<Absent> {
-    let absent = |t: &Target<'_>| Absent {
-        cluster: t.cluster.to_owned(),
+fn absent(target: &Target<'_>, why: &str, how: &str) -> Absent {
+    Absent {
+        cluster: target.cluster.to_owned(),
         why: why.to_owned(),
         how: how.to_owned(),
-    };
-    targets.iter().map(absent).collect()
+    }
 }
 
-fn no_context(target: &Target<'_>, contexts: &[&str]) -> Absent {
+fn no_context(target: &Target<'_>, contexts: &HashSet<&str>, places: &str) -> Absent {
     let near = contexts
         .iter()
-        .map(|c| (strsim::damerau_levenshtein(c, target.context), c));
+        .map(|c| (strsim::damerau_levenshtein(c, target.context), *c));
     let near = near
         .min()
         .filter(|(distance, c)| *distance <= c.chars().count() / 3);
-    let how = match (near, contexts) {
+    let how = match (near, contexts.len()) {
         (Some((_, context)), _) => format!("did you mean {context}?"),
-        (None, []) => {
-            "the kubeconfig has none at all: look at KUBECONFIG and ~/.kube/config".to_owned()
+        (None, 0) => format!("the kubeconfig has none at all: look at {places}"),
+        (None, ..=8) => {
+            let mut few: Vec<_> = contexts.iter().copied().collect();
+            few.sort_unstable();
+            format!("it has {}", few.join(", "))
         }
-        (None, few) if few.len() <= 8 => format!("it has {}", few.join(", ")),
-        (None, _) => "see kubectl config get-contexts".to_owned(),
+        (None, _) => match target.kubeconfig {
+            Some(path) => format!("see kubectl config get-contexts --kubeconfig {path}"),
+            None => "see kubectl config get-contexts".to_owned(),
+        },
     };
     let why = format!("the kubeconfig has no context {}", target.context);
-    Absent {
-        cluster: target.cluster.to_owned(),
-        why,
-        how,
-    }
+    absent(target, &why, &how)
 }

@@ -96,7 +96,7 @@ impl Found {
 
 /// Asks which contexts the kubeconfig has, one a line.
 pub fn contexts(tools: &Tools) -> Command {
-    preflight::contexts(tools)
+    preflight::contexts(None, tools)
 }
 
 /// Asks istioctl for its own release.
