@@ -13,7 +13,7 @@ use super::{
     listen, plan_request, read_from, site, timings, warn, words,
 };
 use crate::{
-    action::{cluster::Allowed, pki},
+    action::cluster::Allowed,
     build::{
         self, Site,
         index::{self, Known, Memory, Question, Recalled, Slice, Whole, Witness},
@@ -114,7 +114,6 @@ fn look_up(
                 return Found::Part(Box::new((slice, new)));
             }
         }
-        Recalled::Unknown if index::is_new(&request, &RealDisk) => pki::warm_up(),
         Recalled::Unknown => {}
     }
     Found::Nothing

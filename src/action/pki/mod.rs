@@ -1,10 +1,11 @@
 //! The mesh's PKI: bytes in, PEM out. It reads no file and no clock, and knows nothing of plans' nodes
 //! or of tasks.
 //!
-//! Keys and signatures are aws-lc's, by way of rcgen. aws-lc gathers jitter entropy at a process's first
-//! random byte, which costs about 50 ms; for keys that a mesh trusts for years that is well spent, so it
-//! is left on, and nothing here draws a random byte where nothing is signed or made. A run that finds no build
-//! log has keys to make: it draws that byte beside the reading of its plan.
+//! Keys and signatures are aws-lc's, by way of rcgen, on random bytes of the kernel (getrandom) mixed with the
+//! processor's (RDRAND, RNDR): `.cargo/config.toml` leaves out the jitter entropy that aws-lc would gather itself
+//! at a process's first random byte, for 42 to 63 ms. Vault, step-ca and OpenSSL draw from the kernel too; it gives
+//! no byte before its pool is seeded (from jitter as well, since Linux 5.4), and seeds it anew in a cloned machine
+//! (vmgenid, since 5.18). aws-lc itself does so where the system tells it of clones.
 
 mod bundle;
 mod climb;
@@ -35,11 +36,6 @@ pub fn digest(bytes: &[u8]) -> Digest {
     let mut digest = Digest::default();
     digest.copy_from_slice(aws::digest(&aws::SHA256, bytes).as_ref());
     digest
-}
-
-/// Draws the first random byte, which is the slow one, while something else is done.
-pub fn warm_up() {
-    std::thread::spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]));
 }
 
 /// Key identifier of a public key: SHA-1 of its BIT STRING, RFC 5280 §4.2.1.2 method 1. OpenSSL's `hash`,
