@@ -257,6 +257,7 @@ impl Crew {
                 };
                 work(&shared, mouth, &queue, number);
             });
+            Core::give_turn();
         }
         // The queue's other end lives in this very struct, so it takes everything.
         let _ = pool.jobs.send(jobs);

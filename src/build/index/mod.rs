@@ -297,12 +297,6 @@ pub enum Recalled {
     Unknown,
 }
 
-/// True where nothing was built yet, as far as a glance at the plan tells.
-pub fn is_new(request: &plan::Request, machine: &RealDisk) -> bool {
-    let work_dir = work_dir(request, machine);
-    work_dir.is_some_and(|dir| matches!(machine.stat(&dir.join(STATE_DIR)), Ok(None)))
-}
-
 /// True for a text that can be read more than once: a pipe's length is 0.
 fn is_readable(around: &dyn Surroundings, path: &Utf8Path) -> bool {
     let length = around.len(path);
@@ -444,7 +438,10 @@ fn unchanged(folder: &Folder, found: Records, as_known: bool) -> bool {
         work();
     };
     thread::scope(|scope| {
-        (0..blocks.min(threads - 1)).for_each(|_| drop(scope.spawn(elsewhere)));
+        (0..blocks.min(threads - 1)).for_each(|_| {
+            scope.spawn(elsewhere);
+            Core::give_turn();
+        });
         work();
     });
     !changed.into_inner()
