@@ -75,13 +75,17 @@ impl Known {
 /// So much of the log is read at a time: records of neighbours stand together.
 const BLOCK: usize = 32 * 1024;
 
+/// So many blocks are kept: who asks for a file and its task in turn finds the one among what was noted first, the
+/// other, where the file was touched since, behind.
+const BLOCKS: usize = 4;
+
 /// Bytes that the records of one name take, about: a table that outgrew its room would be held twice for a while.
 const NAME: usize = 600;
 
 /// No more room than for these is taken ahead: a damaged log may be of any length.
 const MOST_NAMES: usize = 1 << 20;
 
-/// The part of a file that was read last.
+/// A part of a file that was read.
 #[derive(Debug, Default)]
 struct Block {
     place: u64,
@@ -105,7 +109,8 @@ pub struct Log {
     part: Option<u64>,
     /// Places are not what they were: something was forgotten, or the log written anew.
     forgot: bool,
-    block: RefCell<Block>,
+    /// What was used last comes first.
+    blocks: RefCell<Vec<Block>>,
     /// A record that was there before was not there any more, or could not be read.
     unsure: Cell<bool>,
 }
@@ -136,7 +141,7 @@ impl Log {
             trouble: None,
             part: None,
             forgot: false,
-            block: RefCell::default(),
+            blocks: RefCell::default(),
             unsure: Cell::new(false),
         }
     }
@@ -260,26 +265,29 @@ impl Log {
         if let Some(place) = place.checked_sub(written) {
             return to_end(self.pending.get(place as usize..)?);
         }
-        let mut block = self.block.borrow_mut();
-        let Block {
-            place: start,
-            bytes,
-        } = &mut *block;
-        let skipped = place.checked_sub(*start).map(|skipped| skipped as usize);
-        if let Some(line) = skipped.and_then(|skipped| to_end(bytes.get(skipped..)?)) {
+        let mut blocks = self.blocks.borrow_mut();
+        let held = blocks.iter().enumerate().find_map(|(at, block)| {
+            let skipped = place.checked_sub(block.place)? as usize;
+            Some((at, to_end(block.bytes.get(skipped..)?)?))
+        });
+        if let Some((at, line)) = held {
+            blocks[..=at].rotate_right(1);
             return Some(line);
         }
-        (*start, *bytes) = (place, Vec::new());
-        loop {
+        let mut bytes = Vec::new();
+        let line = loop {
             let read = self
                 .disk
                 .read_part(&self.path, place + bytes.len() as u64, BLOCK);
             let read = read.ok().filter(|read| !read.is_empty())?;
             bytes.extend(read);
-            if let Some(line) = to_end(bytes) {
-                return Some(line);
+            if let Some(line) = to_end(&bytes) {
+                break line;
             }
-        }
+        };
+        blocks.truncate(BLOCKS - 1);
+        blocks.insert(0, Block { place, bytes });
+        Some(line)
     }
 
     /// Where what is pending will stand.
@@ -396,7 +404,7 @@ impl Log {
         };
         self.length = Some(length);
         // It may hold the tail that was cut off.
-        self.block.take();
+        self.blocks.take();
         if let Err(e) = self.disk.append(&self.path, &self.pending) {
             // The next run cuts a torn tail itself, should this fail as well.
             let _ = self.disk.truncate(&self.path, length);

@@ -60,17 +60,22 @@ pub struct TaskRecord {
 /// Lower-case hexadecimal of a digest.
 pub fn hex_text(digest: &Digest) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let halves = digest.iter().flat_map(|b| [b >> 4, b & 15]);
-    halves.map(|h| char::from(DIGITS[usize::from(h)])).collect()
+    let mut text = String::with_capacity(2 * digest.len());
+    for byte in digest {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 fn parse_hex(text: &str) -> Option<Digest> {
     let mut digest = Digest::default();
-    if text.len() != 2 * digest.len() || !text.is_ascii() {
+    if text.len() != 2 * digest.len() {
         return None;
     }
-    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    let digit = |half: u8| Some(char::from(half).to_digit(16)? as u8);
+    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
     Some(digest)
 }
