@@ -68,7 +68,7 @@ pub struct Publisher {
     archive: Utf8PathBuf,
     device: u64,
     next: AtomicU64,
-    places: Mutex<HashMap<Utf8PathBuf, Slot>>,
+    places: Mutex<HashMap<String, Slot>>,
     /// Folders in which names were given; `None` once a folder was made.
     renamed: Mutex<Option<BTreeSet<Utf8PathBuf>>>,
     stamp: String,
@@ -132,9 +132,9 @@ impl Publisher {
 
     fn slot(&self, dir: &Utf8Path) -> Slot {
         let mut places = held(&self.places);
-        match places.get(dir) {
+        match places.get(dir.as_str()) {
             Some(slot) => slot.clone(),
-            None => places.entry(dir.to_owned()).or_default().clone(),
+            None => places.entry(dir.to_string()).or_default().clone(),
         }
     }
 
@@ -229,7 +229,7 @@ impl Publisher {
         let mut paths = Vec::new();
         let mut in_stage = false;
         for Staged { at, .. } in staged {
-            let here = at.starts_with(&self.stage);
+            let here = at.as_str().starts_with(self.stage.as_str());
             if !(here && in_stage) {
                 paths.push(at.clone());
             }

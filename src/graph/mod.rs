@@ -18,6 +18,7 @@ use std::{
 
 use camino::{Utf8Path, Utf8PathBuf};
 use indexmap::{IndexMap, IndexSet, set::MutableValues};
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 pub use lower::lower;
@@ -48,10 +49,11 @@ pub struct Graph {
     free_names: bool,
 }
 
-/// A file is told from others by its path.
+/// A file is told from others by its path. Those are normalized, so their texts tell as much as their parts, which
+/// take ten times as long.
 impl PartialEq for File {
     fn eq(&self, other: &Self) -> bool {
-        self.path == other.path
+        self.path.as_str() == other.path.as_str()
     }
 }
 
@@ -59,13 +61,13 @@ impl Eq for File {}
 
 impl Hash for File {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.path.hash(state);
+        self.path.as_str().hash(state);
     }
 }
 
-impl Borrow<Utf8Path> for File {
-    fn borrow(&self) -> &Utf8Path {
-        &self.path
+impl Borrow<str> for File {
+    fn borrow(&self) -> &str {
+        self.path.as_str()
     }
 }
 
@@ -195,7 +197,7 @@ impl Graph {
 
     /// The file of that absolute path, if the graph has one.
     pub fn find_file(&self, path: &Utf8Path) -> Option<FileId> {
-        let place = self.files.get_index_of(path)?;
+        let place = self.files.get_index_of(path.as_str())?;
         Some(FileId(place as u32))
     }
 
@@ -210,6 +212,10 @@ impl Graph {
         let task = self.task(id);
         let makers = task.inputs.iter().filter_map(|f| self.file_at(*f).producer);
         makers.chain(task.after.iter().copied())
+    }
+
+    fn needs(&self, id: TaskId) -> SmallVec<[TaskId; 8]> {
+        self.before(id).collect()
     }
 
     /// Tasks that a name asks for: a target, a task, or a file by its name or by its path from `cwd`.
@@ -267,12 +273,11 @@ impl Graph {
             if std::mem::replace(&mut seen[start.index()], true) {
                 continue;
             }
-            let mut stack = vec![(start, self.before(start).collect::<Vec<_>>())];
+            let mut stack = vec![(start, self.needs(start))];
             while let Some((task, rest)) = stack.last_mut() {
                 match rest.pop() {
                     Some(next) if !std::mem::replace(&mut seen[next.index()], true) => {
-                        let before = self.before(next).collect();
-                        stack.push((next, before));
+                        stack.push((next, self.needs(next)));
                     }
                     Some(_) => {}
                     None => {
@@ -299,7 +304,7 @@ impl Graph {
                 continue;
             }
             marks[start.index()] = Mark::Open;
-            let mut stack = vec![(start, self.before(start).collect::<Vec<_>>())];
+            let mut stack = vec![(start, self.needs(start))];
             while let Some((task, rest)) = stack.last_mut() {
                 let Some(next) = rest.pop() else {
                     marks[task.index()] = Mark::Closed;
@@ -310,8 +315,7 @@ impl Graph {
                     Mark::Closed => {}
                     Mark::New => {
                         marks[next.index()] = Mark::Open;
-                        let before = self.before(next).collect();
-                        stack.push((next, before));
+                        stack.push((next, self.needs(next)));
                     }
                     Mark::Open => {
                         let path = stack.iter().map(|(t, _)| *t);

@@ -71,7 +71,7 @@ pub(super) struct Eyes<'a> {
     pub(super) disk: &'a dyn Look,
     pub(super) seen: Sights,
     /// Folders of outputs, each looked at once.
-    pub(super) folders: HashMap<Utf8PathBuf, Option<Kind>>,
+    pub(super) folders: HashMap<String, Option<Kind>>,
     /// Files that will be brought back, and from where: their bytes are there already.
     pub(super) back: HashMap<FileId, Utf8PathBuf>,
     /// Files whose identity or content the log does not know as they are now.
@@ -90,11 +90,11 @@ impl Eyes<'_> {
 
     /// What a folder is; `None` where there is none.
     pub(super) fn folder(&mut self, dir: &Utf8Path) -> io::Result<Option<Kind>> {
-        if let Some(kind) = self.folders.get(dir) {
+        if let Some(kind) = self.folders.get(dir.as_str()) {
             return Ok(*kind);
         }
         let kind = self.disk.kind(dir)?;
-        self.folders.insert(dir.to_owned(), kind);
+        self.folders.insert(dir.to_string(), kind);
         Ok(kind)
     }
 

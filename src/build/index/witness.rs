@@ -101,10 +101,12 @@ impl<'a, T: Look + Surroundings> Witness<'a, T> {
     fn found(&self, path: &Utf8Path, found: &io::Result<Option<Found>>) {
         self.note(|notes| match found {
             Ok(found) => {
-                let below = path.strip_prefix(&notes.work_dir).ok();
-                let path = below.filter(|path| *path != "").unwrap_or(path);
+                let path = path.as_str();
+                let below = path.strip_prefix(notes.work_dir.as_str());
+                let below = below.and_then(|path| path.strip_prefix('/'));
+                let path = below.filter(|_| notes.work_dir != "").unwrap_or(path);
                 let found = found.unwrap_or(Found::Nothing);
-                notes.found.push((path.as_str().into(), found));
+                notes.found.push((path.into(), found));
             }
             Err(_) => notes.unsure = true,
         });

@@ -3,8 +3,6 @@
 
 use std::{collections::HashMap, io, sync::PoisonError, time::Duration};
 
-use camino::Utf8PathBuf;
-
 use super::Runner;
 use crate::{
     build::{
@@ -42,7 +40,7 @@ pub(super) struct Group {
     /// Where the output of each task stands.
     places: HashMap<TaskId, usize>,
     /// Where the files of each folder stand that was made aside.
-    folders: HashMap<Utf8PathBuf, Vec<usize>>,
+    folders: HashMap<String, Vec<usize>>,
 }
 
 impl Group {
@@ -58,7 +56,8 @@ impl Group {
             let staged = &entry.1.staged;
             group.places.insert(entry.0, place);
             if let Some(dir) = staged.to.parent().filter(|_| staged.apart) {
-                group.folders.entry(dir.to_owned()).or_default().push(place);
+                let folder = group.folders.entry(dir.to_string());
+                folder.or_default().push(place);
             }
             group.entries.push(Some(entry));
         }
@@ -70,7 +69,7 @@ impl Group {
         let folder = self.entries[place].as_ref().and_then(|(_, product, _)| {
             let staged = &product.staged;
             self.folders
-                .remove(staged.to.parent().filter(|_| staged.apart)?)
+                .remove(staged.to.parent().filter(|_| staged.apart)?.as_str())
         });
         let places = folder.unwrap_or_else(|| vec![place]);
         places
