@@ -3,8 +3,8 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::{self, Read},
+    os::unix::fs::{FileExt, OpenOptionsExt},
     sync::{Mutex, PoisonError},
 };
 
@@ -57,7 +57,11 @@ impl Process {
 }
 
 fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut file = File::open(format!("/proc/{pid}/stat")).ok()?;
+    // One look gives all of it, of which 1 KiB is more than there is (a name of 64 bytes and 51 numbers).
+    let mut bytes = [0; 1024];
+    let length = file.read(&mut bytes).ok()?;
+    let stat = String::from_utf8_lossy(&bytes[..length]);
     // The command's name stands in parentheses and may hold anything, so count from its end.
     let mut rest = stat.rsplit_once(") ")?.1.split(' ');
     // A zombie has ended; only its parent has yet to read how.
@@ -174,7 +178,8 @@ impl Lock {
     /// # Errors
     /// As of writing the file.
     pub fn child_started(&self, pid: u32, doing: &str) -> io::Result<()> {
-        self.write(|content| content.children.push(Process::of(pid, doing)))
+        let child = Process::of(pid, doing);
+        self.write(|content| content.children.push(child))
     }
 
     /// Strikes out a child that has ended.
@@ -190,8 +195,7 @@ impl Lock {
         let (file, content) = &mut *state;
         change(content);
         let text = serde_json::to_string(content)?;
-        file.rewind()?;
-        file.write_all(text.as_bytes())?;
+        file.write_all_at(text.as_bytes(), 0)?;
         file.set_len(text.len() as u64)
     }
 

@@ -6,11 +6,14 @@ use std::{
     fmt,
     io::{self, Read, Write},
     os::{
-        fd::AsFd,
+        fd::{AsFd, OwnedFd},
         unix::{fs::PermissionsExt, process::CommandExt, process::ExitStatusExt},
     },
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicI32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -125,13 +128,16 @@ impl Finished {
 #[derive(Clone)]
 pub struct Interrupt {
     grace: Duration,
-    state: Arc<Mutex<State>>,
+    state: Arc<State>,
 }
 
 #[derive(Default)]
 struct State {
-    signal: Option<i32>,
-    live: Vec<Live>,
+    /// The first signal that came; 0 for none. Everybody asks for it at any time, and waits for nobody.
+    signal: AtomicI32,
+    /// Held by many while they start a child each, which takes about 1 ms, and by who ends them all alone.
+    starting: RwLock<()>,
+    live: Mutex<Vec<Live>>,
 }
 
 struct Live {
@@ -151,29 +157,34 @@ impl Interrupt {
     /// Marks the run as interrupted, and passes the signal on to all running children. Those that
     /// outlive the grace are killed.
     pub fn signal(&self, signal: i32) {
-        let mut state = self.lock();
-        state.signal.get_or_insert(signal);
-        let signal = Signal::from_named_raw(signal).unwrap_or(Signal::TERM);
-        for live in &mut state.live {
-            end_group(live.group, signal);
-            // A full pipe has already woken its reader.
-            let _ = live.wake.write(&[1]);
-        }
+        self.end_all(signal, Signal::from_named_raw(signal));
     }
 
     /// Kills all running children at once.
     pub fn kill_all(&self) {
-        let mut state = self.lock();
-        state.signal.get_or_insert(Signal::INT.as_raw());
-        for live in &mut state.live {
-            end_group(live.group, Signal::KILL);
+        self.end_all(Signal::INT.as_raw(), Some(Signal::KILL));
+    }
+
+    /// From here on no child is started, and none that was is missed.
+    fn end_all(&self, came: i32, sent: Option<Signal>) {
+        let state = &self.state;
+        let order = Ordering::SeqCst;
+        let _ = state.signal.compare_exchange(0, came, order, order);
+        let _nobody_starts = state
+            .starting
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        for live in &mut *self.live() {
+            end_group(live.group, sent.unwrap_or(Signal::TERM));
+            // A full pipe has already woken its reader.
             let _ = live.wake.write(&[1]);
         }
     }
 
     /// The first signal that came, if any.
     pub fn received(&self) -> Option<i32> {
-        self.lock().signal
+        let signal = self.state.signal.load(Ordering::SeqCst);
+        (signal != 0).then_some(signal)
     }
 
     /// True once the run is interrupted.
@@ -181,14 +192,15 @@ impl Interrupt {
         self.received().is_some()
     }
 
-    /// Starts a child under the lock, so that no signal falls between its start and its entry here.
+    /// Starts a child so that no signal falls between its start and its entry here.
     fn start(
         &self,
         expression: &duct::Expression,
         wake: PipeWriter,
     ) -> io::Result<Option<(duct::Handle, Pid)>> {
-        let mut state = self.lock();
-        if state.signal.is_some() {
+        let starting = &self.state.starting;
+        let _starting = starting.read().unwrap_or_else(PoisonError::into_inner);
+        if self.is_set() {
             return Ok(None);
         }
         let handle = expression.start()?;
@@ -197,16 +209,17 @@ impl Interrupt {
             .first()
             .and_then(|&p| Pid::from_raw(i32::try_from(p).ok()?));
         let group = pid.ok_or_else(|| io::Error::other("the child has no process id"))?;
-        state.live.push(Live { group, wake });
+        self.live().push(Live { group, wake });
         Ok(Some((handle, group)))
     }
 
     fn forget(&self, group: Pid) {
-        self.lock().live.retain(|live| live.group != group);
+        self.live().retain(|live| live.group != group);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn live(&self) -> MutexGuard<'_, Vec<Live>> {
+        let live = &self.state.live;
+        live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -239,7 +252,6 @@ pub fn run(
         sink: Sink::new(STDOUT_LIMIT, true),
         pipe: None,
     };
-    let (exit_read, exit_write) = os_pipe::pipe()?;
     let (mut wake_read, wake_write) = os_pipe::pipe()?;
 
     let mut expression = duct::cmd(&command.program, &command.args)
@@ -286,21 +298,29 @@ pub fn run(
 
     let mut ending = None;
     let watched = thread::scope(|scope| {
-        // Waits without reaping: until the end of this function the process id stays taken, so a
-        // signal to the group cannot reach a stranger. The closed pipe tells the loop below.
-        scope.spawn(move || {
-            let _end = exit_write;
-            while let Err(Errno::INTR) = waitid(
-                WaitId::Pid(group),
-                WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-            ) {}
-        });
+        // Tells of the child's end and does not reap it: until the end of this function the process id stays
+        // taken, so a signal to the group cannot reach a stranger.
+        let exit = match pidfd(group) {
+            Some(fd) => fd,
+            None => {
+                let (exit, end) = os_pipe::pipe()?;
+                scope.spawn(move || {
+                    let _end = end;
+                    while let Err(Errno::INTR) = waitid(
+                        WaitId::Pid(group),
+                        WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+                    ) {}
+                });
+                exit.into()
+            }
+        };
         let mut watch = Watch {
-            exit: exit_read,
+            exit,
             wake: &mut wake_read,
             stdin,
             said: &mut said,
             stdout: &mut stdout,
+            buffer: Zeroizing::new(vec![0; 16 * 1024]),
         };
         let result = watch.until_end(group, command.timeout, interrupt.grace);
         if !matches!(result, Ok(None)) {
@@ -328,13 +348,22 @@ pub fn run(
     })
 }
 
+/// What can be polled for a child's end, on a Linux that has it (5.3).
+fn pidfd(child: Pid) -> Option<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    return rustix::process::pidfd_open(child, rustix::process::PidfdFlags::empty()).ok();
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 /// All that a running child's thread listens to.
 struct Watch<'a> {
-    exit: PipeReader,
+    exit: OwnedFd,
     wake: &'a mut PipeReader,
     stdin: Option<(PipeWriter, &'a [u8])>,
     said: &'a mut Outlet,
     stdout: &'a mut Outlet,
+    buffer: Zeroizing<Vec<u8>>,
 }
 
 impl Watch<'_> {
@@ -360,8 +389,8 @@ impl Watch<'_> {
                 }
             }
             self.feed();
-            self.said.read(DRAIN);
-            self.stdout.read(DRAIN);
+            self.said.read(&mut self.buffer);
+            self.stdout.read(&mut self.buffer);
             // Of a child that is being ended, the group may still be cleaning up behind its leader.
             let left = ending.is_some() && (self.said.pipe.is_some() || self.stdout.pipe.is_some());
             let late = deadline.is_some_and(|d| Instant::now() >= d);
@@ -441,16 +470,15 @@ impl Outlet {
         Ok(writer)
     }
 
-    /// Takes what is there now, at most about `most` bytes.
-    fn read(&mut self, most: usize) {
-        let mut buffer = Zeroizing::new([0; 16 * 1024]);
+    /// Takes what is there now, a buffer at a time, and no more than about what a pipe holds.
+    fn read(&mut self, buffer: &mut [u8]) {
         let mut total = 0;
         while let Some(pipe) = &mut self.pipe {
-            match pipe.read(&mut *buffer) {
+            match pipe.read(buffer) {
                 Ok(n) if n > 0 => {
                     self.sink.take(&buffer[..n]);
                     total += n;
-                    if total >= most {
+                    if total >= DRAIN {
                         return;
                     }
                 }
