@@ -90,7 +90,7 @@ fn target() -> Target<'static> {
         gateway: false,
         ambient: false,
         runs_istiod: true,
-        reads: Vec::new(),
+        in_reach: &[],
         is_read: false,
         allowed: Allowed::default(),
         istio: IstioVersion {
@@ -464,7 +464,7 @@ fn each_release_is_spoken_to_in_its_dialect() {
         }
         let main = Target {
             istio,
-            reads: vec!["cluster2"],
+            in_reach: &["cluster1".into(), "cluster2".into()],
             ..target()
         };
         let other = Target {

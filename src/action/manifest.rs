@@ -314,6 +314,7 @@ mod tests {
             trust_domain: None,
             data_plane: DataPlane::Sidecar,
             several_networks: false,
+            in_reach: Vec::new(),
             overrides: Vec::new(),
             span: Default::default(),
         }

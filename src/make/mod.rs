@@ -60,6 +60,7 @@ pub fn bare(dir: &Utf8Path) -> Plan {
             trust_domain: None,
             data_plane: DataPlane::Sidecar,
             several_networks: false,
+            in_reach: Vec::new(),
             overrides: Vec::new(),
             span: Span::default(),
         },

@@ -115,7 +115,7 @@ impl Checker<'_> {
             workloads.iter().map(|w| (w.name.to_lowercase(), w.span)),
         );
         let mut mesh = mesh?;
-        gateways(&mut clusters, &mut mesh);
+        together(&mut clusters, &mut mesh);
         self.ambient(&mesh);
         self.identity(&mesh, &clusters);
         Some(Plan {
@@ -191,6 +191,7 @@ impl Checker<'_> {
             trust_domain: None,
             data_plane: DataPlane::Sidecar,
             several_networks: false,
+            in_reach: Vec::new(),
             overrides: Vec::new(),
             span: Span::default(),
         };
@@ -405,8 +406,9 @@ impl Checker<'_> {
 
 /// Which clusters need an east-west gateway (facts §4.2, §4.3): all where pods of one network cannot reach
 /// those of another, and a primary whose remotes' workloads reach its istiod through it.
-/// Before 1.9 the ingress gateway served, by `meshExpansion` (facts §3.4).
-fn gateways(clusters: &mut [Cluster], mesh: &mut Mesh) {
+/// Before 1.9 the ingress gateway served, by `meshExpansion` (facts §3.4). And what else follows from all clusters
+/// together.
+fn together(clusters: &mut [Cluster], mesh: &mut Mesh) {
     let dedicated = mesh.istio_version >= IstioVersion { major: 1, minor: 9 };
     let primaries: HashSet<String> = clusters
         .iter()
@@ -414,6 +416,8 @@ fn gateways(clusters: &mut [Cluster], mesh: &mut Mesh) {
         .collect();
     let first = clusters.first().map(|c| c.network.clone());
     mesh.several_networks = clusters.iter().any(|c| Some(&c.network) != first.as_ref());
+    let in_reach = clusters.iter().filter(|c| c.context.is_some());
+    mesh.in_reach = in_reach.map(|c| c.name.as_str().into()).collect();
     for cluster in clusters {
         cluster.has_remotes = primaries.contains(&cluster.name);
         cluster.gateway = dedicated && (mesh.several_networks || cluster.has_remotes);

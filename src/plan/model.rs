@@ -4,6 +4,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use smol_str::SmolStr;
 use time::OffsetDateTime;
 
 use super::{
@@ -92,6 +93,8 @@ pub struct Mesh {
     pub data_plane: DataPlane,
     /// Pods of some clusters reach those of others through gateways only.
     pub several_networks: bool,
+    /// Clusters that have a context, in plan order.
+    pub in_reach: Vec<SmolStr>,
     /// Changes to every cluster's `install.yaml`, in plan order.
     pub overrides: Vec<Override>,
     /// The `mesh` node's name argument.

@@ -255,7 +255,7 @@ pub fn look(target: &Target<'_>, tools: &Tools) -> Command {
             object
         }));
     }
-    let secrets = target.reads.iter().map(|other| remote_secret::name(other));
+    let secrets = target.reads().map(remote_secret::name);
     stubs.extend(secrets.map(|name| stub("v1", "Secret", &name)));
     let mut command = kubectl(
         target,

@@ -21,6 +21,7 @@ mod verify;
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use camino::Utf8Path;
+use smol_str::SmolStr;
 use time::OffsetDateTime;
 
 use crate::{
@@ -109,8 +110,8 @@ pub struct Target<'a> {
     pub ambient: bool,
     /// Whether it runs an istiod of its own.
     pub runs_istiod: bool,
-    /// Clusters that its istiod reads.
-    pub reads: Vec<&'a str>,
+    /// Clusters that its istiod reads, itself among them; none for a remote.
+    pub in_reach: &'a [SmolStr],
     /// Whether the istiod of another cluster reads it.
     pub is_read: bool,
     /// Dialect of istioctl.
@@ -123,12 +124,8 @@ impl<'a> Target<'a> {
     /// The cluster at that place of the plan; `None` for one without a context.
     pub fn new(plan: &'a Plan, place: usize, allowed: Allowed) -> Option<Self> {
         let (mesh, cluster) = (&plan.mesh, &plan.clusters[place]);
-        let in_reach = || plan.clusters.iter().filter(|c| c.context.is_some());
-        let others = || in_reach().filter(|c| c.name != cluster.name);
-        let reads = match cluster.remote_of {
-            None => others().map(|c| c.name.as_str()).collect(),
-            Some(_) => Vec::new(),
-        };
+        let in_reach = plan.clusters.iter().filter(|c| c.context.is_some());
+        let mut others = in_reach.filter(|c| c.name != cluster.name);
         Some(Self {
             cluster: &cluster.name,
             context: cluster.context.as_deref()?,
@@ -144,11 +141,20 @@ impl<'a> Target<'a> {
             gateway: cluster.gateway,
             ambient: mesh.data_plane == DataPlane::Ambient,
             runs_istiod: super::manifest::runs_istiod(cluster, mesh.istio_version),
-            reads,
-            is_read: others().any(|c| c.remote_of.is_none()),
+            in_reach: match cluster.remote_of {
+                None => &mesh.in_reach,
+                Some(_) => &[],
+            },
+            is_read: others.any(|c| c.remote_of.is_none()),
             istio: mesh.istio_version,
             allowed,
         })
+    }
+
+    /// Clusters that its istiod reads.
+    fn reads(&self) -> impl Iterator<Item = &'a str> {
+        let names = self.in_reach.iter().map(SmolStr::as_str);
+        names.filter(|name| *name != self.cluster)
     }
 
     /// The control plane's Deployment; before 1.5 it was several, of which this one reads the config.

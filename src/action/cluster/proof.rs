@@ -156,16 +156,13 @@ pub(super) fn synced(
     if live.mark.get(PROVEN) == Some(&proven) {
         return Ok(Vec::new());
     }
+    let others: Vec<_> = target.reads().map(str::to_owned).collect();
+    let all = others.join(", ");
     hands.waits(&format!(
-        "istiod of cluster {} to read {}",
-        target.cluster,
-        target.reads.join(", ")
+        "istiod of cluster {} to read {all}",
+        target.cluster
     ));
-    let mut missing = target
-        .reads
-        .iter()
-        .map(|c| (*c).to_owned())
-        .collect::<Vec<_>>();
+    let mut missing = others;
     let done = until(hands, SYNC, |hands| {
         missing = not_read(target, tools, hands)?;
         Ok(missing.is_empty().then_some(()))
@@ -182,7 +179,7 @@ pub(super) fn synced(
         tools,
         hands,
     )?;
-    Ok(vec![format!("istiod reads {}", target.reads.join(", "))])
+    Ok(vec![format!("istiod reads {all}")])
 }
 
 /// Clusters that some istiod of this one does not read now. Before 1.12 istioctl cannot tell.
@@ -206,15 +203,15 @@ pub(super) fn not_read(
     let finished = call(&command, target, tools, hands)?;
     Ok(unread(
         &String::from_utf8_lossy(&finished.stdout),
-        &target.reads,
+        target.reads(),
     ))
 }
 
 /// What istiod's reading depends on: what it was installed as, and every remote secret.
 fn digest(live: &Live, target: &Target<'_>) -> String {
     let mut text = live.mark.get(INSTALLED).cloned().unwrap_or_default();
-    for other in &target.reads {
-        let access = live.remote_secrets.get(*other).and_then(Option::as_ref);
+    for other in target.reads() {
+        let access = live.remote_secrets.get(other).and_then(Option::as_ref);
         text.push_str(&format!(
             "\n{other} {}",
             access.map(|a| a.digest()).unwrap_or_default()
@@ -225,23 +222,19 @@ fn digest(live: &Live, target: &Target<'_>) -> String {
 
 /// Clusters that some istiod does not read. The table has a block for each istiod pod; columns are NAME,
 /// SECRET, STATUS, ISTIOD.
-fn unread(table: &str, reads: &[&str]) -> Vec<String> {
+fn unread<'a>(table: &str, reads: impl Iterator<Item = &'a str>) -> Vec<String> {
     let rows: Vec<Vec<&str>> = table
         .lines()
         .map(|l| l.split_whitespace().collect())
         .collect();
-    let is_read = |cluster: &&&str| {
+    let is_read = |cluster: &str| {
         let mut of = rows
             .iter()
-            .filter(|r| r.first() == Some(*cluster))
+            .filter(|r| r.first() == Some(&cluster))
             .peekable();
         of.peek().is_some() && of.all(|r| r.contains(&"synced"))
     };
-    reads
-        .iter()
-        .filter(|c| !is_read(c))
-        .map(|c| (*c).to_owned())
-        .collect()
+    reads.filter(|c| !is_read(c)).map(str::to_owned).collect()
 }
 
 /// Notes what was installed and what was proven. What is not said is forgotten.

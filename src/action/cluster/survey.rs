@@ -171,7 +171,7 @@ pub(super) fn bare(context: &str) -> Target<'_> {
         gateway: false,
         ambient: false,
         runs_istiod: true,
-        reads: Vec::new(),
+        in_reach: &[],
         is_read: false,
         istio: IstioVersion {
             major: 1,

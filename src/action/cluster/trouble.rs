@@ -441,7 +441,7 @@ mod tests {
             has_remotes: false,
             gateway: false,
             ambient: false,
-            reads: Vec::new(),
+            in_reach: &[],
             is_read: false,
             allowed: Default::default(),
             runs_istiod: true,
