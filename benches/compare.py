@@ -202,12 +202,12 @@ subjectAltName=DNS:istiod.istio-system.svc
 """
 
 
-def openssl(folder, clusters, key):
-    """What Istio's Makefile does for a cluster, a serial of its own for each certificate, on all cores."""
+def openssl(folder, clusters, key, jobs):
+    """What Istio's Makefile does for a cluster, a serial of its own for each certificate."""
     folder.mkdir(parents=True)
     (folder / "ext").write_text(EXTENSIONS)
     (folder / "Makefile").write_text(OPENSSL.format(clusters=clusters, root=key, key=key))
-    return timed("make", "-s", "-C", folder, f"-j{CORES}")[0]
+    return timed("make", "-s", "-C", folder, f"-j{jobs}")[0]
 
 
 def ecdsa():
@@ -233,29 +233,43 @@ def ecdsa():
         row(case, f"of which {len(syncs)} syncs beside the work", sum(syncs), took)
     if have("make") and have("openssl"):
         key = "openssl ecparam -name prime256v1 -genkey -noout"
-        hundred = [openssl(WORK / f"ecdsa-make-{n}", 100, key) for n in range(3)]
-        row(case, "make+openssl (100, times ten) / meshplan", 10 * statistics.median(hundred), took, "≥ 100")
+        # Istio's Makefile breaks bundles with more than one job, so people run it with one; this one would not.
+        for jobs, goal in ((1, "≥ 100"), (CORES, "")):
+            hundred = [openssl(WORK / f"ecdsa-make{jobs}-{n}", 100, key, jobs) for n in range(3)]
+            what = f"make -j{jobs}+openssl (100, times ten) / meshplan"
+            row(case, what, 10 * statistics.median(hundred), took, goal)
 
 
 def rsa():
-    case, clusters = "24 RSA-4096 from nothing", 24
-    path = plan(WORK / "rsa", clusters, key="rsa-4096")
+    # The root is one of the 24: the bound counts a key for each CA.
+    case, keys = "24 RSA-4096 CAs from nothing", 24
+    path = plan(WORK / "rsa", keys - 1, key="rsa-4096")
     ours, means, makes = [], [], []
-    for n in range(3):
+    for n in range(5):
         folder = WORK / f"rsa-ours-{n}"
         folder.mkdir()
         ours.append(timed(MESHPLAN, "run", path, "-q", "-C", folder)[0])
-        means.append(float(run(FLOOR, "keygen", 24, CORES).stdout))
-        if shutil.which("make") and shutil.which("openssl"):
+        means.append(float(run(FLOOR, "keygen", keys, CORES).stdout))
+        if n < 3 and shutil.which("make") and shutil.which("openssl"):
             key = "openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:4096"
-            makes.append(openssl(WORK / f"rsa-make-{n}", clusters, key))
-    took, keys = statistics.mean(ours), clusters + 1
-    bound = clusters * statistics.mean(means) / CORES
-    row(case, f"24 × mean keygen ÷ cores ({24 * CORES * 3} keys)", bound)
-    row(case, "meshplan (25 keys) / bound", took, bound, "≤ 1.05")
-    row(case, "the same, key for key (24 of 25)", took * clusters / keys, bound)
+            makes.append(openssl(WORK / f"rsa-make-{n}", keys - 1, key, CORES))
+    took = statistics.mean(ours)
+    bound = keys * statistics.mean(means) / CORES
+    row(case, f"24 × mean keygen ÷ cores ({keys * CORES * len(means)} keys)", bound)
+    row(case, f"meshplan ({keys * len(ours)} keys) / bound", took, bound, "≤ 1.05")
     if makes:
-        row(case, "make+openssl / meshplan", statistics.mean(makes), took, "≥ 1.5")
+        row(case, "make+openssl, sequentially per core / meshplan", statistics.mean(makes), took, "≥ 1.5")
+
+
+def kubeconfig(names):
+    """As a cloud's tool writes it: a CA certificate for each cluster, and one user for all."""
+    lines = ["apiVersion: v1", "kind: Config", "users:", "- {name: me, user: {token: none}}", "clusters:"]
+    for name in names:
+        lines += [f"- name: {name}", f"  cluster: {{server: 'https://{name}', certificate-authority-data: {'Q' * 1500}}}"]
+    lines.append("contexts:")
+    for name in names:
+        lines += [f"- name: {name}", f"  context: {{cluster: {name}, user: me}}"]
+    return "\n".join(lines) + "\n"
 
 
 def steps():
@@ -272,22 +286,30 @@ def steps():
     (folder / "answers").mkdir()
     os.symlink(FLOOR, folder / "bin" / "kubectl")
     fixtures = HERE / "fixtures" / "bin"
+    names = [f"ctx{n}" for n in range(1, clusters + 1)]
+    (folder / "kubeconfig").write_text(kubeconfig(names))
     env = {
         **os.environ,
         "KUBECTL": str(folder / "bin" / "kubectl"), "ISTIOCTL": str(fixtures / "istioctl"),
         "BEHIND": str(fixtures / "kubectl"), "ANSWERS": str(folder / "answers"), "MILLIS": str(millis),
-        "FAKE_DIR": str(folder / "fake"), "FAKE_CONTEXTS": " ".join(f"ctx{n}" for n in range(1, clusters + 1)),
+        "FAKE_DIR": str(folder / "fake"), "FAKE_CONTEXTS": " ".join(names),
+        "KUBECONFIG": str(folder / "kubeconfig"),
     }
     run(MESHPLAN, "run", path, "-q", env=env)
     # What a run asks that changes nothing is answered from memory from then on.
     run(MESHPLAN, "run", path, "-q", env={**env, "KEEP": "1"})
+    # What a call takes for its caller, with the start and the end of its process.
+    bare = (env["KUBECTL"], "config", "get-contexts", "-o", "name")
+    run(*bare, env={**env, "KEEP": "1"})
+    latency = statistics.mean(timed(*bare, env=env)[0] for _ in range(20))
+    row(case, f"one bare call, of which {millis} ms are waited", latency)
     for jobs in (16, 64):
         (folder / "answers" / "calls").unlink(missing_ok=True)
         took, _ = timed(MESHPLAN, "run", path, "-q", "--cluster-jobs", jobs, env=env)
         calls = (folder / "answers" / "calls").read_text().splitlines()
         gets = [call for call in calls if "--context" in call]
         row(case, f"{len(gets) / clusters:.2f} calls a cluster, -{jobs} / latency × calls ÷ {jobs}",
-            took, len(calls) * millis / 1000 / jobs, "≤ 1.05")
+            took, len(calls) * latency / jobs, "≤ 1.05")
 
 
 def start():

@@ -177,7 +177,7 @@ fn built(name: &str) -> (Lab, World, String) {
     assert_eq!(versions(&lab), before);
     let calls = String::from_utf8(world.read("bin/calls")[calls..].to_vec()).unwrap();
     let asked = calls.lines().filter(|l| l.contains("--context")).count();
-    assert_eq!((asked, calls.lines().count()), (2, 3), "{calls}");
+    assert_eq!((asked, calls.lines().count()), (2, 2), "{calls}");
     let out = format!("out/{}", name.trim_end_matches(".kdl"));
     world.meshplan(&["verify", "plan.kdl", "--live"]).exits(0);
     (lab, world, out)
