@@ -562,7 +562,7 @@ fn what_is_missing_is_found_before_anything_runs() {
         let mut asked = Vec::new();
         let mut machine = Machine {
             found: &|_| found,
-            kubeconfig: &|_| texts.iter().map(|t| t.as_bytes().to_vec()).collect(),
+            kubeconfig: &|_| texts.iter().map(|t| t.as_bytes().to_vec().into()).collect(),
             run: &mut |c| {
                 asked.push(c.args.join(" "));
                 run(&lab.command(c), &Interrupt::new(GRACE), &mut |_| {})

@@ -55,7 +55,7 @@ pub(super) fn preflight(site: &Site, tasks: &[TaskId]) -> Vec<Absent> {
 
 /// What can be read of a kubeconfig, or of the user's own, which kubectl takes from `KUBECONFIG`'s list or
 /// `~/.kube/config` (`kubectl config --help`). A relative path in the list is kubectl's to find.
-fn kubeconfig(site: &Site, own: Option<&Utf8Path>) -> Vec<Vec<u8>> {
+fn kubeconfig(site: &Site, own: Option<&Utf8Path>) -> Vec<cluster::Kubeconfig> {
     let listed = || {
         let list = environment("KUBECONFIG").filter(|list| !list.is_empty());
         let home = || Some(environment("HOME")? + "/.kube/config");
@@ -69,7 +69,10 @@ fn kubeconfig(site: &Site, own: Option<&Utf8Path>) -> Vec<Vec<u8>> {
         matches!(kind, host::Kind::File | host::Kind::Link).then(|| site.disk.read(&path).ok())?
     };
     let paths = paths.into_iter().filter(|path| path.is_absolute());
-    paths.filter_map(read).collect()
+    paths
+        .filter_map(read)
+        .map(cluster::Kubeconfig::new)
+        .collect()
 }
 
 /// The first step of each absent cluster, with the reason.

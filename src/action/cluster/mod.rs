@@ -32,7 +32,7 @@ use crate::{
 pub use destroy::{Removal, held_for, made, remove};
 pub use lease::give_back;
 pub use live::{Live, look, read_look};
-pub use preflight::{Absent, Machine, preflight};
+pub use preflight::{Absent, Kubeconfig, Machine, preflight};
 pub use proof::{Pod, pods, read_pods};
 pub use steps::{Change, decide};
 pub use trouble::{Kind, StepError};

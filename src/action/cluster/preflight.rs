@@ -6,6 +6,7 @@ use std::{collections::HashSet, io};
 use camino::Utf8Path;
 use indexmap::IndexMap;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::{Target, Tools};
 use crate::host::process::{Command, Finished};
@@ -21,12 +22,15 @@ pub struct Absent {
     pub how: String,
 }
 
+/// The text of a kubeconfig, which may hold keys and tokens.
+pub type Kubeconfig = Zeroizing<Vec<u8>>;
+
 /// What of this machine decides whether a cluster can be worked on.
 pub struct Machine<'a> {
     /// Whether a program can be run.
     pub found: &'a dyn Fn(&str) -> bool,
     /// Texts of a plan's kubeconfig, or of the user's own, as far as they can be read.
-    pub kubeconfig: &'a dyn Fn(Option<&Utf8Path>) -> Vec<Vec<u8>>,
+    pub kubeconfig: &'a dyn Fn(Option<&Utf8Path>) -> Vec<Kubeconfig>,
     /// Runs a command to its end.
     pub run: &'a mut dyn FnMut(&Command) -> io::Result<Finished>,
 }
@@ -95,14 +99,14 @@ fn unknown(
 /// Contexts of a kubeconfig; none of a text that is none.
 fn names(kubeconfig: &[u8]) -> Vec<String> {
     #[derive(Deserialize)]
-    struct Kubeconfig {
+    struct Content {
         contexts: Vec<Named>,
     }
     #[derive(Deserialize)]
     struct Named {
         name: String,
     }
-    let read = serde_norway::from_slice(kubeconfig).map(|k: Kubeconfig| k.contexts);
+    let read = serde_norway::from_slice(kubeconfig).map(|k: Content| k.contexts);
     let contexts = read.unwrap_or_default().into_iter();
     contexts.map(|c| c.name).collect()
 }
