@@ -40,6 +40,10 @@ struct Faulty {
     at: usize,
     dies: bool,
     failed: AtomicBool,
+    /// A file of the mesh could not be written.
+    unmade: AtomicBool,
+    /// Files of the mesh that were written after that.
+    made_after: AtomicUsize,
 }
 
 impl Faulty {
@@ -49,6 +53,8 @@ impl Faulty {
             at,
             dies,
             failed: AtomicBool::new(false),
+            unmade: AtomicBool::new(false),
+            made_after: AtomicUsize::new(0),
         }
     }
 
@@ -97,7 +103,13 @@ impl Disk for Faulty {
         self.step(|| RealDisk.make_dir(dir, mode))
     }
     fn create(&self, path: &Utf8Path, mode: u32, bytes: &[u8]) -> io::Result<Stat> {
-        self.write(bytes, |b| RealDisk.create(path, mode, b))
+        let made = self.write(bytes, |b| RealDisk.create(path, mode, b));
+        if path.as_str().ends_with(".pem") {
+            let before = self.unmade.fetch_or(made.is_err(), Ordering::SeqCst);
+            self.made_after
+                .fetch_add(usize::from(before), Ordering::SeqCst);
+        }
+        made
     }
     fn append(&self, path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes, |b| RealDisk.append(path, b))
@@ -245,6 +257,12 @@ fn at_every_operation(prepare: impl Fn() -> World, allow: bool, dies: bool) {
         let disk = Arc::new(Faulty::new(at, dies));
         let _ = run(&world, disk.clone(), allow);
         whole(&world, at, allow);
+        // One worker has all keys of the mesh before it when the first of them fails.
+        assert_eq!(
+            disk.made_after.load(Ordering::SeqCst),
+            0,
+            "files were made after the failure of one at operation {at}"
+        );
         let survivors = keys(&world);
         let after = run(&world, Arc::new(RealDisk), allow)
             .unwrap_or_else(|e| panic!("run after a fault at {at}: {e}"));

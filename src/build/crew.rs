@@ -1,5 +1,5 @@
-//! The threads of a run, and what they do with one task: make a file and stage it, or run a child. They
-//! know nothing of other tasks, nor of what is published.
+//! The threads of a run, and what they are given and tell. They know nothing of which task needs which, nor of
+//! what is published.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,45 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use camino::Utf8Path;
-use zeroize::Zeroizing;
-
 use super::{
-    Site,
-    fleet::Fleet,
-    freshness::{self, Verdicts},
     lane,
-    log::Facts,
-    publish::{Publisher, Staged, ToSync},
+    publish::ToSync,
     scheduler::Lane,
-    steps::{self, StepDone},
+    steps,
+    worker::{Done, Failure, Shared, command, make, stage},
 };
 use crate::{
-    action::{
-        self, Bytes, Content, Trust,
-        cluster::Allowed,
-        pki::{self, Digest},
-    },
-    graph::{Action, FileId, TaskId},
-    host::{Core, lock::Lock, process},
-    plan::model::{KeyAlgorithm, RootCa},
+    graph::{Action, TaskId},
+    host::Core,
 };
-
-/// What workers share. They read it; files go out only through the publisher's stage.
-pub(super) struct Shared {
-    pub(super) site: Site,
-    pub(super) lock: Lock,
-    pub(super) publisher: Publisher,
-    pub(super) trust: Trust,
-    /// Files made in this run and not published yet, and those that many read.
-    pub(super) made: Mutex<HashMap<FileId, Bytes>>,
-    pub(super) judged: Verdicts,
-    pub(super) fleet: Fleet,
-    /// What may be replaced in a cluster.
-    pub(super) allowed: Allowed,
-    /// Cluster steps at once.
-    pub(super) cluster_jobs: usize,
-}
 
 /// A key that takes long. A worker that has nothing else to do makes one too, and the first that is there is
 /// taken: how long an RSA key takes is chance, and the last of a run would leave all cores but one idle.
@@ -67,22 +39,6 @@ struct Job {
     race: Option<Arc<Race>>,
     /// Another one is at it.
     helps: bool,
-}
-
-/// A built-in file, made and staged.
-pub(super) struct Product {
-    pub(super) staged: Staged,
-    pub(super) digest: Digest,
-    pub(super) facts: Facts,
-    /// What decides about the output later (see `TaskRecord::inputs`).
-    pub(super) inputs: Vec<Digest>,
-}
-
-/// What a task came to.
-pub(super) enum Done {
-    File(Product),
-    Command { output: String, started: i64 },
-    Step(StepDone),
 }
 
 /// What reaches the owner of the run.
@@ -105,30 +61,13 @@ pub(super) enum News {
     Waits(String),
     /// Another worker made it first.
     Lost,
+    /// It was not begun, since the run stops.
+    Left,
     /// It ended.
     Ended {
         took: Duration,
         result: Box<Result<Done, Failure>>,
     },
-}
-
-/// Why a task failed.
-pub(super) struct Failure {
-    pub(super) cause: String,
-    /// It would break something: not a failure, a refusal.
-    pub(super) refused: bool,
-    /// The tail of its child's standard error.
-    pub(super) stderr: String,
-}
-
-impl From<String> for Failure {
-    fn from(cause: String) -> Self {
-        Self {
-            cause,
-            refused: false,
-            stderr: String::new(),
-        }
-    }
 }
 
 /// Threads that take tasks from a queue: some for this machine's cores, some for clusters. There is a thread
@@ -227,6 +166,9 @@ impl Crew {
 
     /// Has workers that would be idle help with what takes long.
     pub(super) fn help(&mut self) {
+        if self.shared.stopped.load(Ordering::Relaxed) {
+            return;
+        }
         while self.here.at_work < self.here.limit
             && let Some((&task, (racers, race))) = self.races.iter_mut().min_by_key(|(_, r)| r.0)
         {
@@ -331,6 +273,14 @@ fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Vec<Job>>>, nu
             return;
         }
         let race = job.race.as_deref();
+        if shared.stopped.load(Ordering::Relaxed) && !matches!(action, Action::Step(..)) {
+            let begun = job.helps || race.is_some_and(|r| r.over.swap(true, Ordering::Relaxed));
+            let news = if begun { News::Lost } else { News::Left };
+            if !mouth.tell(task, Instant::now(), news, false) {
+                return;
+            }
+            continue;
+        }
         let at = race.map_or_else(Instant::now, |r| *r.since.get_or_init(Instant::now));
         // A key may take seconds.
         let is_small = action.is_built_in_file() && !matches!(action, Action::Key(_));
@@ -360,6 +310,9 @@ fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Vec<Job>>>, nu
                 staged.map(Done::File).map_err(Failure::from)
             }
         };
+        if result.is_err() {
+            shared.failed(task);
+        }
         let end = Instant::now();
         let (took, result) = (end - at, Box::new(result));
         let now = !action.is_built_in_file();
@@ -389,220 +342,4 @@ fn next(
     });
     *jobs = more?.into_iter();
     jobs.next()
-}
-
-impl Shared {
-    /// Whether it is a key whose making is long, and how long a matter of chance: two large primes.
-    fn takes_long(&self, id: TaskId) -> bool {
-        let Action::Key(owner) = self.site.graph.task(id).action else {
-            return false;
-        };
-        let algorithm = action::key_algorithm(&self.site.plan, owner);
-        matches!(
-            algorithm,
-            Some(KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096)
-        )
-    }
-
-    /// A file as this run has it: made and not yet published, or from disk.
-    pub(super) fn read(&self, file: FileId) -> Result<Bytes, String> {
-        let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bytes) = made().get(&file) {
-            return Ok(bytes.clone());
-        }
-        let path = &self.site.graph.file_at(file).path;
-        let bytes = self
-            .site
-            .disk
-            .read(path)
-            .map_err(|e| format!("cannot read {path}: {e}"))?;
-        let bytes = Arc::new(Content::new(Zeroizing::new(bytes)));
-        if self.is_shared(file) {
-            made().insert(file, bytes.clone());
-        }
-        Ok(bytes)
-    }
-
-    /// True for what thousands of clusters read: the root's files.
-    pub(super) fn is_shared(&self, file: FileId) -> bool {
-        let graph = &self.site.graph;
-        let maker = graph.file_at(file).producer.map(|p| graph.task(p).action);
-        maker.is_some_and(|action| {
-            let owned = action.cluster().is_some() || action.workload().is_some();
-            action.is_built_in_file() && !owned
-        })
-    }
-}
-
-/// What a file is made from, and its bytes.
-fn make(shared: &Shared, id: TaskId) -> Result<(Vec<Bytes>, Content), String> {
-    let Site {
-        plan,
-        graph,
-        disk,
-        clock,
-        ..
-    } = &shared.site;
-    let task = graph.task(id);
-    let output = graph.file_at(task.outputs[0]);
-    let judged = shared.judged.get(id);
-    let inputs: Vec<_> = task
-        .inputs
-        .iter()
-        .map(|f| shared.read(*f))
-        .collect::<Result<_, _>>()?;
-    let bytes = match judged.and_then(|j| j.restore.as_deref()) {
-        Some(copy) => Zeroizing::new(
-            disk.read(copy)
-                .map_err(|e| format!("cannot read {copy}: {e}"))?,
-        ),
-        None => {
-            let previous = (task.action == Action::RootCert)
-                .then(|| disk.read(&output.path).ok())
-                .flatten();
-            action::make(
-                plan,
-                task,
-                &inputs,
-                previous.as_deref(),
-                &shared.trust,
-                clock.now(),
-            )?
-        }
-    };
-    Ok((inputs, Content::new(bytes)))
-}
-
-fn stage(shared: &Shared, id: TaskId, inputs: &[Bytes], bytes: Content) -> Result<Product, String> {
-    let Site { plan, graph, .. } = &shared.site;
-    let task = graph.task(id);
-    let output = graph.file_at(task.outputs[0]);
-    let facts = match task.action {
-        Action::Key(_) => {
-            let public = bytes.public_key().map_err(|e| e.to_string())?;
-            Facts::Key {
-                public: pki::digest(public),
-            }
-        }
-        _ => freshness::facts(graph, task.outputs[0], &bytes)?,
-    };
-    let staged = shared.publisher.stage(
-        &output.path,
-        task.action.mode(),
-        task.action.makes_key(),
-        &bytes,
-    );
-    let staged = staged.map_err(|e| stage_error(&output.path, &e))?;
-    let deciding = match task.action {
-        Action::CaCert(_) | Action::WorkloadCert(_) => {
-            let brought = matches!(plan.root, RootCa::Given(_));
-            let issuer = match task.action {
-                Action::CaCert(_) if brought => 2,
-                _ => 1,
-            };
-            let Facts::Cert { public, .. } = facts else {
-                return Err("what was signed is no certificate".to_owned());
-            };
-            vec![public, pki::digest(&inputs[issuer])]
-        }
-        Action::Chain(_) => inputs[1..].iter().map(|i| pki::digest(i)).collect(),
-        Action::WorkloadChain(_) => inputs.iter().map(|i| pki::digest(i)).collect(),
-        _ => vec![],
-    };
-    let digest = pki::digest(&bytes);
-    let mut made = shared.made.lock().unwrap_or_else(PoisonError::into_inner);
-    made.insert(task.outputs[0], Arc::new(bytes));
-    Ok(Product {
-        staged,
-        digest,
-        facts,
-        inputs: deciding,
-    })
-}
-
-fn stage_error(path: &Utf8Path, e: &std::io::Error) -> String {
-    let hint = match e.kind() {
-        std::io::ErrorKind::StorageFull => {
-            ": free room, then run again; nothing half-written is left"
-        }
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-            ": make its folder writable, or choose another work directory with -C"
-        }
-        _ => "",
-    };
-    format!("cannot write {path} ({e}){hint}")
-}
-
-fn command(shared: &Shared, id: TaskId) -> Result<String, Failure> {
-    let Site {
-        plan, graph, disk, ..
-    } = &shared.site;
-    let task = graph.task(id);
-    let Action::Command(index) = task.action else {
-        return Err("not a command".to_owned().into());
-    };
-    let user = &plan.tasks[index];
-    for (path, _) in &user.outputs {
-        let dir = path.parent().unwrap_or(path);
-        disk.make_dir(dir, 0o755)
-            .map_err(|e| format!("cannot make the folder {dir} of an output: {e}"))?;
-    }
-    // A path of a program starts where the command runs, as in a shell.
-    let program = &user.run[0];
-    let program = if program.contains('/') {
-        user.dir.join(program).into_string()
-    } else {
-        program.clone()
-    };
-    let command = process::Command {
-        program,
-        args: user.run[1..].to_vec(),
-        dir: Some(user.dir.clone().into()),
-        env: user.env.clone(),
-        timeout: user.timeout,
-        ..process::Command::default()
-    };
-    let ended = steps::child(shared, &task.name, &command)
-        .map_err(|e| format!("cannot run `{}`: {e}", user.run[0]))?;
-    let failed = |cause: String| Failure {
-        cause,
-        refused: false,
-        stderr: ended.tail.clone(),
-    };
-    match ended.status {
-        process::Exit::Code(0) => {}
-        process::Exit::Code(code) => {
-            return Err(failed(format!(
-                "`{}` ended with exit code {code}",
-                user.run[0]
-            )));
-        }
-        process::Exit::Signal(signal) => {
-            return Err(failed(format!(
-                "`{}` was ended by signal {signal}",
-                user.run[0]
-            )));
-        }
-        process::Exit::TimedOut => {
-            return Err(failed(format!(
-                "`{}` ran into its timeout and was ended",
-                user.run[0]
-            )));
-        }
-        process::Exit::Interrupted => {
-            return Err(failed(format!("`{}` was interrupted", user.run[0])));
-        }
-    }
-    for (path, _) in &user.outputs {
-        let there = disk
-            .stat(path)
-            .map_err(|e| format!("cannot look at output {path}: {e}"))?;
-        if there.is_none() {
-            return Err(failed(format!(
-                "`{}` ended well, but did not write {path}: correct its command, or the plan's `output`",
-                user.run[0]
-            )));
-        }
-    }
-    Ok(ended.tail)
 }

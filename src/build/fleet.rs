@@ -11,7 +11,7 @@ use std::{
 
 use camino::Utf8PathBuf;
 
-use super::{Site, crew::Shared};
+use super::{Site, worker::Shared};
 use crate::{
     action::cluster::{self, Allowed, Hands, Live, StepError, Target, Tools},
     host::{

@@ -15,6 +15,7 @@ mod runner;
 mod scheduler;
 mod steps;
 pub mod verify;
+mod worker;
 
 use std::{
     io,

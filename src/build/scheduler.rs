@@ -162,6 +162,11 @@ impl Scheduler {
         Some(id)
     }
 
+    /// A task that was started was not begun.
+    pub fn put_back(&mut self, id: TaskId) {
+        self.set(id, State::Ready);
+    }
+
     /// A task succeeded: what it was the last to hold back may start.
     pub fn done(&mut self, id: TaskId) {
         self.set(id, State::Done);

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use super::{
     Site,
-    crew::{Failure, Shared},
+    worker::{Failure, Shared},
 };
 use crate::{
     action::{

@@ -7,11 +7,12 @@ use super::Runner;
 use crate::{
     build::{
         Site, Teller,
-        crew::{Crew, Product},
+        crew::Crew,
         log::{FileRecord, TaskRecord},
         publish::{Staged, ToSync},
         recipe::Recipe,
         scheduler::Scheduler,
+        worker::Product,
     },
     graph::TaskId,
     host::Stat,

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     sync::{
         Arc, Mutex,
+        atomic::AtomicBool,
         mpsc::{self, Receiver},
     },
     thread,
@@ -15,7 +16,7 @@ use std::{
 
 use super::{
     Request, Site, Teller,
-    crew::{Crew, Done, Failure, Message, News, Shared},
+    crew::{Crew, Message, News},
     fleet::Fleet,
     freshness::{Judged, Judgement},
     lane,
@@ -24,6 +25,7 @@ use super::{
     recipe::Recipe,
     scheduler::{Lane, Scheduler},
     steps,
+    worker::{Done, Failure, Shared},
 };
 use group::{Group, Waiting};
 use smol_str::SmolStr;
@@ -71,7 +73,6 @@ const AHEAD: usize = 16;
 /// One run.
 pub struct Runner {
     shared: Arc<Shared>,
-    keep_going: bool,
     jobs: usize,
     cluster_jobs: usize,
     order: Vec<TaskId>,
@@ -139,10 +140,11 @@ impl Runner {
             fleet: Fleet::new(site, places, request.keep_going, request.other_cluster),
             allowed: request.allowed,
             cluster_jobs: request.cluster_jobs,
+            keep_going: request.keep_going,
+            stopped: AtomicBool::new(false),
         };
         Self {
             shared: Arc::new(shared),
-            keep_going: request.keep_going,
             jobs: request.jobs,
             cluster_jobs: request.cluster_jobs,
             order,
@@ -188,7 +190,7 @@ impl Runner {
             .filter(|id| self.judged(*id).is_some_and(|j| j.obstacle))
             .collect();
 
-        if !self.keep_going && (self.summary.refused > 0 || !obstacles.is_empty()) {
+        if !self.shared.keep_going && (self.summary.refused > 0 || !obstacles.is_empty()) {
             // Told before anything is touched, so that the user decides on the whole.
             for id in obstacles {
                 let cause = self.judged(id).map(|j| j.why.to_string());
@@ -363,6 +365,12 @@ impl Runner {
                             teller.tell_of(at, Event::TaskWaits { task, on });
                         }
                         News::Lost => crew.lost(task),
+                        News::Left => {
+                            crew.ended(task);
+                            // The word of what failed may still be on its way.
+                            scheduler.stop();
+                            scheduler.put_back(task);
+                        }
                         News::Ended { took, result } => {
                             crew.ended(task);
                             self.receive_one(task, at, took, *result, &mut scheduler, teller);
@@ -554,9 +562,10 @@ impl Runner {
         teller: &mut Teller,
     ) {
         self.broken.insert(id);
+        self.shared.failed(id);
         let blocked = scheduler.failed(id);
         self.tell_failure(id, failure, blocked, teller);
-        match (self.keep_going, lane(&self.shared.site.graph, id)) {
+        match (self.shared.keep_going, lane(&self.shared.site.graph, id)) {
             (true, _) => {}
             (false, Lane::Cluster) => scheduler.stop_clusters(),
             (false, Lane::File | Lane::Local) => scheduler.stop(),
