@@ -149,6 +149,15 @@ impl Reporter for Silent {
 }
 
 fn run(world: &World, disk: Arc<dyn Disk + Send + Sync>, allow: bool) -> Result<Summary, RunError> {
+    run_on(world, disk, allow, false)
+}
+
+fn run_on(
+    world: &World,
+    disk: Arc<dyn Disk + Send + Sync>,
+    allow: bool,
+    keep_going: bool,
+) -> Result<Summary, RunError> {
     let cwd = Utf8PathBuf::try_from(world.path("")).unwrap();
     let file = cwd.join("plan.kdl");
     let request = plan::Request {
@@ -181,7 +190,7 @@ fn run(world: &World, disk: Arc<dyn Disk + Send + Sync>, allow: bool) -> Result<
         other_cluster: false,
         dry_run: false,
         explain: false,
-        keep_going: false,
+        keep_going,
         jobs: 1,
         cluster_jobs: 1,
     };
@@ -297,6 +306,29 @@ fn at_every_operation(prepare: impl Fn() -> World, allow: bool, dies: bool) {
 #[test]
 fn a_fault_at_any_operation_of_a_first_run_leaves_nothing_partial() {
     at_every_operation(|| World::new(TWO), false, false);
+}
+
+#[test]
+fn with_keep_going_a_file_that_cannot_be_written_fails_alone_and_blocks_what_needs_it() {
+    let mut blocked = Vec::new();
+    for at in 0.. {
+        let world = World::new(TWO);
+        let disk = Arc::new(Faulty::new(at, false));
+        let ran = run_on(&world, disk.clone(), false, true);
+        if !disk.failed.load(Ordering::SeqCst) {
+            break;
+        }
+        if disk.unmade.load(Ordering::SeqCst) {
+            let ran = ran.unwrap();
+            assert_eq!((ran.failed, ran.not_started), (1, 0), "{at}: {ran:?}");
+            assert_eq!(ran.ran + ran.failed + ran.blocked, 12, "{at}: {ran:?}");
+            assert_eq!(world.tree("out").len(), ran.ran, "{at}: {ran:?}");
+            blocked.push(ran.blocked);
+        }
+    }
+    // Of east and west each: certificate and chain need the key, the chain needs the certificate.
+    blocked.sort_unstable();
+    assert_eq!(blocked, [0, 0, 0, 0, 1, 1, 2, 2]);
 }
 
 #[test]

@@ -78,7 +78,8 @@ pub(super) struct Crew {
     here: Pool,
     clusters: Pool,
     children: HashSet<TaskId>,
-    /// Small files of one cluster, for one worker: two would wait for each other at its folder.
+    /// Small files of one cluster, each after what it needs, for one worker: two would wait for each other at
+    /// its folder.
     batch: Vec<Job>,
     /// With the number of workers that are at each.
     races: HashMap<TaskId, (usize, Arc<Race>)>,
@@ -154,6 +155,20 @@ impl Crew {
             self.flush();
         }
         self.batch.push(job);
+    }
+
+    /// What is kept to be handed out together.
+    pub(super) fn kept(&self) -> Vec<TaskId> {
+        self.batch.iter().map(|job| job.task).collect()
+    }
+
+    /// True of what would be handed out with what is kept.
+    pub(super) fn joins(&self, id: TaskId) -> bool {
+        let graph = &self.shared.site.graph;
+        let cluster = |id| graph.task(id).action.cluster();
+        lane(graph, id) == Lane::File
+            && !self.shared.takes_long(id)
+            && (self.batch.first()).is_some_and(|first| cluster(first.task) == cluster(id))
     }
 
     /// Hands out what was kept to be handed out together.
@@ -263,8 +278,16 @@ impl Mouth {
 
 fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Vec<Job>>>, number: usize) {
     let mut jobs = Vec::new().into_iter();
+    // Of what was handed over together.
+    let mut unmade = Vec::new();
     // Whoever listens no more has ended the run.
-    while let Some(job) = next(queue, &mut jobs, &mut mouth) {
+    loop {
+        if jobs.as_slice().is_empty() {
+            unmade.clear();
+        }
+        let Some(job) = next(queue, &mut jobs, &mut mouth) else {
+            return;
+        };
         let task = job.task;
         let action = shared.site.graph.task(task).action;
         // Nothing is begun after an interrupt. A child that was given is waited for, and ends at once.
@@ -273,7 +296,9 @@ fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Vec<Job>>>, nu
             return;
         }
         let race = job.race.as_deref();
-        if shared.stopped.load(Ordering::Relaxed) && !matches!(action, Action::Step(..)) {
+        let stopped = shared.stopped.load(Ordering::Relaxed) && !matches!(action, Action::Step(..));
+        if stopped || shared.site.graph.before(task).any(|b| unmade.contains(&b)) {
+            unmade.push(task);
             let begun = job.helps || race.is_some_and(|r| r.over.swap(true, Ordering::Relaxed));
             let news = if begun { News::Lost } else { News::Left };
             if !mouth.tell(task, Instant::now(), news, false) {
@@ -282,8 +307,7 @@ fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Vec<Job>>>, nu
             continue;
         }
         let at = race.map_or_else(Instant::now, |r| *r.since.get_or_init(Instant::now));
-        // A key may take seconds.
-        let is_small = action.is_built_in_file() && !matches!(action, Action::Key(_));
+        let is_small = action.is_built_in_file() && race.is_none();
         if !job.helps && !mouth.tell(task, at, News::Begins(number), !is_small) {
             return;
         }
@@ -311,6 +335,7 @@ fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Vec<Job>>>, nu
             }
         };
         if result.is_err() {
+            unmade.push(task);
             shared.failed(task);
         }
         let end = Instant::now();

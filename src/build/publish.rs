@@ -202,6 +202,7 @@ impl Publisher {
             Some(Place::Apart { at, files }) if *files == count => {
                 self.disk.rename(at, dir).is_ok()
             }
+            Some(Place::There { .. }) => return Ok(false),
             _ => false,
         };
         if !whole {

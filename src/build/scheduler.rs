@@ -162,9 +162,35 @@ impl Scheduler {
         Some(id)
     }
 
+    /// The next task that waits for nothing but `begun`, marked as running: whoever does those does it after
+    /// them. Of a cluster's files each needs the one before, and whoever made that has it at hand.
+    pub fn start_behind(
+        &mut self,
+        begun: &[TaskId],
+        may: impl Fn(TaskId) -> bool,
+    ) -> Option<TaskId> {
+        let begun = || begun.iter().filter_map(|id| self.entry(*id));
+        let dependents = begun().flat_map(|entry| &entry.dependents);
+        let next = dependents.copied().find(|id| {
+            self.entry(*id).is_some_and(|next| {
+                let holds_back = |entry: &&Entry| entry.dependents.contains(id);
+                next.state == State::Waiting
+                    && !self.stopped[next.lane as usize]
+                    && next.missing as usize == begun().filter(holds_back).count()
+                    && may(*id)
+            })
+        })?;
+        self.set(next, State::Running);
+        Some(next)
+    }
+
     /// A task that was started was not begun.
     pub fn put_back(&mut self, id: TaskId) {
-        self.set(id, State::Ready);
+        let Some(entry) = self.entry(id).filter(|e| e.state == State::Running) else {
+            return;
+        };
+        let waits = entry.missing > 0;
+        self.set(id, if waits { State::Waiting } else { State::Ready });
     }
 
     /// A task succeeded: what it was the last to hold back may start.
@@ -181,18 +207,23 @@ impl Scheduler {
         }
     }
 
-    /// A task failed, or what it made could not be published. Returns what cannot run now because of it, and is not blocked already.
+    /// A task failed, or what it made could not be published. Returns what cannot run now because of it, and is
+    /// not blocked already; what was started behind it was not begun.
     pub fn failed(&mut self, id: TaskId) -> Vec<TaskId> {
+        let unmade = self.state(id) == Some(State::Running);
         self.set(id, State::Failed);
         let mut blocked = Vec::new();
         let mut stack = vec![id];
         while let Some(task) = stack.pop() {
             for next in self.dependents(task) {
-                if self.state(next) == Some(State::Waiting) {
-                    self.set(next, State::Blocked);
-                    blocked.push(next);
-                    stack.push(next);
+                match self.state(next) {
+                    Some(State::Waiting) => {}
+                    Some(State::Running) if unmade => {}
+                    _ => continue,
                 }
+                self.set(next, State::Blocked);
+                blocked.push(next);
+                stack.push(next);
             }
         }
         blocked.sort_unstable();

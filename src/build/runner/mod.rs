@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     sync::{
         Arc, Mutex,
-        atomic::AtomicBool,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver},
     },
     thread,
@@ -68,7 +68,7 @@ pub fn rehearse(
 }
 
 /// Files that a worker is given ahead, so that it waits for nobody between them.
-const AHEAD: usize = 16;
+const AHEAD: usize = 32;
 
 /// One run.
 pub struct Runner {
@@ -330,7 +330,10 @@ impl Runner {
             if interrupt.is_set() {
                 scheduler.stop();
             }
-            while let Some(id) = scheduler.start() {
+            while let Some(id) = scheduler
+                .start_behind(&crew.kept(), |id| crew.joins(id))
+                .or_else(|| scheduler.start())
+            {
                 if let Err(failure) = self.start(id, &mut crew, &mut scheduler, teller) {
                     self.task_failed(id, failure, &mut scheduler, teller);
                 }
@@ -368,7 +371,9 @@ impl Runner {
                         News::Left => {
                             crew.ended(task);
                             // The word of what failed may still be on its way.
-                            scheduler.stop();
+                            if self.shared.stopped.load(Ordering::Relaxed) {
+                                scheduler.stop();
+                            }
                             scheduler.put_back(task);
                         }
                         News::Ended { took, result } => {
