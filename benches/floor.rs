@@ -82,7 +82,7 @@ fn build(count: usize, dir: &str) -> Done<()> {
         validity: Validity::For(Duration::from_secs(730 * 86_400)),
         role: Role::Ca { pathlen },
     };
-    let root_key = pki::generate_key(KeyAlgorithm::EcdsaP256)?;
+    let root_key = pki::generate_key(KeyAlgorithm::EcdsaP256)?.pem;
     let root_request = Request {
         validity: Validity::For(Duration::from_secs(3_650 * 86_400)),
         ..request(None, None)
@@ -100,21 +100,21 @@ fn build(count: usize, dir: &str) -> Done<()> {
             }
             let name = format!("c{place}");
             let key = pki::generate_key(KeyAlgorithm::EcdsaP256)?;
-            let public = pki::public_key(&key)?;
-            let signed = issuer.sign(&request(Some(name.clone()), Some(0)), &public, now)?;
+            let request = request(Some(name.clone()), Some(0));
+            let signed = issuer.sign(&request, &key.public_key, now)?;
             let bundle = Bundle {
                 ca_cert: &signed.pem,
-                ca_key: &key,
+                ca_key: &key.pem,
                 cert_chain: &signed.pem,
                 root_cert: &root,
             };
-            let findings = pki::judge(&bundle, now);
+            let findings = pki::judge_with(&bundle, Ok(pki::digest(&key.public_key)), now);
             if findings.iter().any(|f| f.is_error()) {
                 return Err("a bundle that istiod would refuse".into());
             }
             let folder = format!("{dir}/{name}");
             fs::create_dir(&folder)?;
-            write(&format!("{folder}/ca-key.pem"), 0o600, &key)?;
+            write(&format!("{folder}/ca-key.pem"), 0o600, &key.pem)?;
             write(&format!("{folder}/ca-cert.pem"), 0o644, &signed.pem)?;
             write(&format!("{folder}/cert-chain.pem"), 0o644, &signed.pem)?;
             write(&format!("{folder}/root-cert.pem"), 0o644, &root)?;

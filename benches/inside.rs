@@ -164,10 +164,12 @@ fn certificate_signed_by(bencher: Bencher, kind: KeyAlgorithm) {
     let plan::model::RootCa::Made(root) = &plan.root else {
         return;
     };
-    let key = pki::generate_key(kind).unwrap();
+    let key = pki::generate_key(kind).unwrap().pem;
     let cert = pki::self_sign(&key, &pki::Request::root(root), None, now).unwrap();
     let issuer = pki::Issuer::load(&[&cert], &key, now).unwrap();
-    let public = pki::public_key(&pki::generate_key(KeyAlgorithm::EcdsaP256).unwrap()).unwrap();
+    let public = pki::generate_key(KeyAlgorithm::EcdsaP256)
+        .unwrap()
+        .public_key;
     let request = pki::Request::cluster(&plan.clusters[0].ca, "c1");
     bencher.bench_local(|| issuer.sign(&request, &public, now).unwrap());
 }

@@ -64,7 +64,10 @@ fn request(days: u64) -> Request {
 }
 
 fn p256() -> (Vec<u8>, Vec<u8>) {
-    let key = pki::generate_key(KeyAlgorithm::EcdsaP256).unwrap().to_vec();
+    let key = pki::generate_key(KeyAlgorithm::EcdsaP256)
+        .unwrap()
+        .pem
+        .to_vec();
     let public = pki::public_key(&key).unwrap();
     (key, public)
 }
@@ -698,7 +701,10 @@ static VICTIMS: std::sync::LazyLock<Vec<Victim>> = std::sync::LazyLock::new(|| {
         .sign(&request(30), &public, now())
         .unwrap()
         .pem;
-    let rsa = pki::generate_key(KeyAlgorithm::Rsa2048).unwrap().to_vec();
+    let rsa = pki::generate_key(KeyAlgorithm::Rsa2048)
+        .unwrap()
+        .pem
+        .to_vec();
     vec![
         ("CERTIFICATE", root, key.clone()),
         ("CERTIFICATE", signed, key.clone()),

@@ -460,7 +460,7 @@ fn a_ca_of_pathlen_0_signs_workloads_and_no_ca() {
     };
     let any = Role::Ca { pathlen: None };
     let last = Role::Ca { pathlen: Some(0) };
-    let key = pki::generate_key(KeyAlgorithm::EcdsaP256).unwrap();
+    let key = pki::generate_key(KeyAlgorithm::EcdsaP256).unwrap().pem;
     let public = pki::public_key(&key).unwrap();
     let root = pki::self_sign(&key, &request("root", any), None, now).unwrap();
     let sign = |issuer: &Issuer, name: &str, role| {

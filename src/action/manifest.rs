@@ -109,7 +109,10 @@ pub fn install_yaml(
     }
     let (api_version, kind) = dialect.api();
     // Without a name the next install prunes gateways that others installed (cluster facts, 1).
-    let metadata = json!({ "name": NAME, "namespace": mesh.namespace });
+    let metadata = map([
+        ("name", NAME.into()),
+        ("namespace", mesh.namespace.as_str().into()),
+    ]);
     let document = map([
         ("apiVersion", api_version.into()),
         ("kind", kind.into()),
@@ -143,10 +146,10 @@ fn spec(mesh: &Mesh, cluster: &Cluster, clusters: &[Cluster], dialect: Dialect) 
     if dialect.mesh_expansion() && cluster.remote_of.is_none() {
         global["meshExpansion"] = json!({ "enabled": true });
     }
-    global["meshID"] = json!(mesh.id);
-    global["multiCluster"] = json!({ "clusterName": cluster.name });
+    global["meshID"] = mesh.id.as_str().into();
+    global["multiCluster"] = map([("clusterName", cluster.name.as_str().into())]);
     if let Some(network) = &cluster.network {
-        global["network"] = json!(network);
+        global["network"] = network.as_str().into();
     }
     if dialect.mesh_expansion() && cluster.remote_of.is_none() {
         let networks = mesh_networks(mesh, clusters);
@@ -194,8 +197,8 @@ fn spec(mesh: &Mesh, cluster: &Cluster, clusters: &[Cluster], dialect: Dialect) 
             spec["components"] = map([("ingressGateways", gateways(cluster, dialect))]);
             // An unknown field before (values_types.proto of 1.9.0 and 1.10.0).
             if dialect.since(10) {
-                values["gateways"] =
-                    json!({ "istio-ingressgateway": { "injectionTemplate": "gateway" } });
+                let template = map([("injectionTemplate", "gateway".into())]);
+                values["gateways"] = map([("istio-ingressgateway", template)]);
             }
         }
         // Its gateway is an object of the Gateway API, which istiod follows when told so (facts §4.6).
@@ -216,7 +219,13 @@ fn spec(mesh: &Mesh, cluster: &Cluster, clusters: &[Cluster], dialect: Dialect) 
 /// The gateways of an install: in one file with istiod, which istioctl starts first. A list replaces the
 /// profile's, so a primary's own ingress gateway is named again (cluster facts §4).
 fn gateways(cluster: &Cluster, dialect: Dialect) -> Value {
-    let port = |name, number, at| json!({ "name": name, "port": number, "targetPort": at });
+    let port = |name: &str, number: u16, at: u16| {
+        map([
+            ("name", name.into()),
+            ("port", number.into()),
+            ("targetPort", at.into()),
+        ])
+    };
     let mut ports = vec![
         port("status-port", 15021, 15021),
         port("tls", 15443, 15443),
@@ -228,16 +237,20 @@ fn gateways(cluster: &Cluster, dialect: Dialect) -> Value {
         // for it, and its API server calls the webhook at that Service's own port.
         ports.push(port("tls-webhook-host", 443, 15018));
     }
-    let mut label = json!({ "istio": "eastwestgateway", "app": EAST_WEST });
+    let mut label = map([
+        ("istio", "eastwestgateway".into()),
+        ("app", EAST_WEST.into()),
+    ]);
+    let variable = |name: &str, value: &str| map([("name", name.into()), ("value", value.into())]);
     let mut env = Vec::new();
     // What the gateway's own configuration tells since 1.11 (gen-eastwest-gateway.sh of 1.11.0).
     if !dialect.since(11) {
-        env.push(json!({ "name": "ISTIO_META_ROUTER_MODE", "value": "sni-dnat" }));
+        env.push(variable("ISTIO_META_ROUTER_MODE", "sni-dnat"));
     }
     if let Some(network) = &cluster.network {
-        label["topology.istio.io/network"] = json!(network);
+        label["topology.istio.io/network"] = network.as_str().into();
         // Traffic to other networks' services comes in here, so it must see this network only.
-        env.push(json!({ "name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": network }));
+        env.push(variable("ISTIO_META_REQUESTED_NETWORK_VIEW", network));
     }
     let mut k8s = map([("service", map([("ports", ports.into())]))]);
     if !env.is_empty() {
@@ -251,7 +264,10 @@ fn gateways(cluster: &Cluster, dialect: Dialect) -> Value {
     ]);
     let mut gateways = Vec::new();
     if cluster.remote_of.is_none() {
-        gateways.push(json!({ "name": "istio-ingressgateway", "enabled": true }));
+        gateways.push(map([
+            ("name", "istio-ingressgateway".into()),
+            ("enabled", true.into()),
+        ]));
     }
     gateways.push(east_west);
     gateways.into()

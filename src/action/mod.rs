@@ -31,6 +31,8 @@ pub struct Content {
     bytes: Zeroizing<Vec<u8>>,
     /// SubjectPublicKeyInfo (DER) of a key: to read one costs about as much as to make and sign with it.
     public_key: OnceLock<Vec<u8>>,
+    /// Of a certificate.
+    carried: OnceLock<pki::Carried>,
 }
 
 impl Content {
@@ -39,6 +41,7 @@ impl Content {
         Self {
             bytes,
             public_key: OnceLock::new(),
+            carried: OnceLock::new(),
         }
     }
 
@@ -52,6 +55,37 @@ impl Content {
         }
         let read = pki::public_key(&self.bytes)?;
         Ok(self.public_key.get_or_init(|| read))
+    }
+
+    /// What it carries, of a certificate, as [`pki::read_carried`] reads it; read once.
+    ///
+    /// # Errors
+    /// As of that.
+    pub fn carried(&self) -> Result<pki::Carried, pki::PkiError> {
+        if let Some(known) = self.carried.get() {
+            return Ok(*known);
+        }
+        let read = pki::read_carried(&self.bytes)?;
+        Ok(*self.carried.get_or_init(|| read))
+    }
+}
+
+/// Whoever made a key knows its public half.
+impl From<pki::NewKey> for Content {
+    fn from(key: pki::NewKey) -> Self {
+        Self {
+            public_key: key.public_key.into(),
+            ..Self::new(key.pem)
+        }
+    }
+}
+
+impl From<pki::Signed> for Content {
+    fn from(signed: pki::Signed) -> Self {
+        Self {
+            carried: signed.carried.into(),
+            ..Self::new(Zeroizing::new(signed.pem))
+        }
     }
 }
 
@@ -130,8 +164,9 @@ pub fn make(
     previous: Option<&[u8]>,
     trust: &Trust,
     now: OffsetDateTime,
-) -> Result<Zeroizing<Vec<u8>>, String> {
+) -> Result<Content, String> {
     let text = |e: pki::PkiError| e.to_string();
+    let plain = |bytes| Content::new(Zeroizing::new(bytes));
     let loaded = |inputs: &[Bytes], key: usize| {
         let key = &inputs[key][..];
         trust.issuer(|| {
@@ -149,7 +184,9 @@ pub fn make(
         Action::Key(owner) => {
             let algorithm = key_algorithm(plan, owner);
             let algorithm = algorithm.ok_or("the key of a CA brought along is not made here")?;
-            pki::generate_key(algorithm).map_err(text)
+            pki::generate_key(algorithm)
+                .map(Content::from)
+                .map_err(text)
         }
         Action::RootCert => {
             let RootCa::Made(spec) = &plan.root else {
@@ -159,10 +196,10 @@ pub fn make(
                 .and_then(|p| pki::read_cert(p).ok())
                 .and_then(|c| c.key_id);
             pki::self_sign(&inputs[0], &pki::Request::root(spec), key_id, now)
-                .map(Zeroizing::new)
+                .map(plain)
                 .map_err(text)
         }
-        Action::Anchor => Ok(Zeroizing::new(path(inputs, now)?.root_pem())),
+        Action::Anchor => Ok(plain(path(inputs, now)?.root_pem())),
         Action::CaCert(c) => {
             let cluster = &plan.clusters[c];
             let issuer = loaded(
@@ -202,7 +239,7 @@ pub fn make(
                     "no peer would accept this chain: {} ({})",
                     finding.message, finding.rule
                 )),
-                None => Ok(Zeroizing::new(chain)),
+                None => Ok(plain(chain)),
             }
         }
         Action::Chain(c) => {
@@ -224,13 +261,13 @@ pub fn make(
                     "istiod would refuse this bundle: {} ({})",
                     finding.message, finding.rule
                 )),
-                None => Ok(Zeroizing::new(chain)),
+                None => Ok(plain(chain)),
             }
         }
-        Action::RootCopy(_) => Ok(Zeroizing::new(inputs[0].to_vec())),
+        Action::RootCopy(_) => Ok(plain(inputs[0].to_vec())),
         Action::Install(c) => {
             let bytes = manifest::install_yaml(&plan.mesh, &plan.clusters[c], &plan.clusters);
-            bytes.map(Zeroizing::new).map_err(|e| e.to_string())
+            bytes.map(plain).map_err(|e| e.to_string())
         }
         Action::Step(..) | Action::Command(_) => Err("this is no file of the mesh".to_owned()),
     }
@@ -242,11 +279,11 @@ fn sign(
     request: &pki::Request,
     key: &Content,
     now: OffsetDateTime,
-) -> Result<Zeroizing<Vec<u8>>, String> {
+) -> Result<Content, String> {
     let text = |e: pki::PkiError| e.to_string();
     let public_key = key.public_key().map_err(text)?;
-    let signed = issuer.sign(request, public_key, now).map_err(text)?;
-    Ok(Zeroizing::new(signed.pem))
+    let signed = issuer.sign(request, public_key, now);
+    signed.map(Content::from).map_err(text)
 }
 
 /// What stands between a cluster's CA and the root: nothing, or a CA brought along and those above it.

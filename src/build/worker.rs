@@ -155,11 +155,12 @@ pub(super) fn make(shared: &Shared, id: TaskId) -> Result<(Vec<Bytes>, Content),
         .iter()
         .map(|f| shared.read(*f))
         .collect::<Result<_, _>>()?;
-    let bytes = match judged.and_then(|j| j.restore.as_deref()) {
-        Some(copy) => Zeroizing::new(
-            disk.read(copy)
-                .map_err(|e| format!("cannot read {copy}: {e}"))?,
-        ),
+    let made = match judged.and_then(|j| j.restore.as_deref()) {
+        Some(copy) => {
+            let bytes = disk.read(copy);
+            let bytes = bytes.map_err(|e| format!("cannot read {copy}: {e}"))?;
+            Content::new(Zeroizing::new(bytes))
+        }
         None => {
             let previous = (task.action == Action::RootCert)
                 .then(|| disk.read(&output.path).ok())
@@ -174,7 +175,7 @@ pub(super) fn make(shared: &Shared, id: TaskId) -> Result<(Vec<Bytes>, Content),
             )?
         }
     };
-    Ok((inputs, Content::new(bytes)))
+    Ok((inputs, made))
 }
 
 /// Stages what was made.
@@ -187,15 +188,7 @@ pub(super) fn stage(
     let Site { plan, graph, .. } = &shared.site;
     let task = graph.task(id);
     let output = graph.file_at(task.outputs[0]);
-    let facts = match task.action {
-        Action::Key(_) => {
-            let public = bytes.public_key().map_err(|e| e.to_string())?;
-            Facts::Key {
-                public: pki::digest(public),
-            }
-        }
-        _ => freshness::facts(graph, task.outputs[0], &bytes)?,
-    };
+    let facts = freshness::facts(graph, task.outputs[0], &bytes)?;
     let staged = shared.publisher.stage(
         &output.path,
         task.action.mode(),

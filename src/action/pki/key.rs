@@ -28,11 +28,19 @@ pub struct KeyFacts {
     pub public_key: Digest,
 }
 
-/// Makes a private key, as PKCS#8 PEM.
+/// A private key as it was made.
+pub struct NewKey {
+    /// PKCS#8 PEM.
+    pub pem: Zeroizing<Vec<u8>>,
+    /// SubjectPublicKeyInfo (DER), as [`public_key`] would read it from the PEM, for about what it costs to make one.
+    pub public_key: Vec<u8>,
+}
+
+/// Makes a private key.
 ///
 /// # Errors
 /// As of the library, which has none that a caller could cause.
-pub fn generate_key(algorithm: KeyAlgorithm) -> Result<Zeroizing<Vec<u8>>, PkiError> {
+pub fn generate_key(algorithm: KeyAlgorithm) -> Result<NewKey, PkiError> {
     let rsa = |size| KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, size);
     let pair = match algorithm {
         KeyAlgorithm::Rsa2048 => rsa(RsaKeySize::_2048),
@@ -48,7 +56,10 @@ pub fn generate_key(algorithm: KeyAlgorithm) -> Result<Zeroizing<Vec<u8>>, PkiEr
     let text = pem::encode_config(&block, config);
     let mut inner = block.into_contents();
     zeroize::Zeroize::zeroize(&mut inner);
-    Ok(Zeroizing::new(text.into_bytes()))
+    Ok(NewKey {
+        pem: Zeroizing::new(text.into_bytes()),
+        public_key: pair.subject_public_key_info(),
+    })
 }
 
 /// Reads a private key and tells what it is.

@@ -22,9 +22,9 @@ use aws_lc_rs::digest as aws;
 pub use bundle::{Bundle, Finding, Severity, chain, judge, judge_with};
 pub use error::PkiError;
 pub use issuer::{Issuer, Path};
-pub use key::{KeyFacts, generate_key, public_key, read_key};
+pub use key::{KeyFacts, NewKey, generate_key, public_key, read_key};
 pub use pem::{holds_cert, holds_key};
-pub use read::{CertFacts, carries_key, differences, read_cert, signed_by};
+pub use read::{Carried, CertFacts, carries_key, differences, read_carried, read_cert, signed_by};
 pub use sign::{Request, Role, Signed, self_sign};
 pub use workload::{judge_chain, workload_chain};
 

@@ -58,6 +58,33 @@ pub struct CertFacts {
     pub fingerprint: Digest,
 }
 
+/// What freshness asks of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carried {
+    /// SHA-256 of the public key (SubjectPublicKeyInfo, DER).
+    pub public_key: Digest,
+    /// End of validity.
+    pub not_after: OffsetDateTime,
+}
+
+impl Carried {
+    pub(super) fn by(cert: &X509Certificate) -> Self {
+        Self {
+            public_key: digest(cert.public_key().raw),
+            not_after: cert.validity().not_after.to_datetime(),
+        }
+    }
+}
+
+/// Reads of the first certificate of a PEM text what freshness asks.
+///
+/// # Errors
+/// As of [`read_cert`].
+pub fn read_carried(text: &[u8]) -> Result<Carried, PkiError> {
+    let ders = pem::certificates(text)?;
+    Ok(Carried::by(&parse(&ders[0])?))
+}
+
 /// Reads the first certificate of a PEM text.
 ///
 /// # Errors

@@ -8,8 +8,14 @@ use rcgen::{
     SerialNumber, SigningKey, SubjectPublicKeyInfo,
 };
 use time::{Duration, OffsetDateTime};
+use x509_parser::certificate::X509Certificate;
 
-use super::{PkiError, issuer::Issuer, key, key_identifier, pem, read};
+use super::{
+    PkiError,
+    issuer::Issuer,
+    key, key_identifier, pem,
+    read::{self, Carried},
+};
 use crate::plan::model::{CaSpec, Mesh, Subject, Validity, Workload};
 
 /// What a certificate is to say.
@@ -112,6 +118,8 @@ pub struct Signed {
     pub pem: Vec<u8>,
     /// Its issuer ends before the validity asked for, so it ends then too.
     pub cut_short: bool,
+    /// As [`super::read_carried`] would read it from the PEM.
+    pub carried: Carried,
 }
 
 /// Signs a root certificate with its own key. `key_id` is the subject key identifier of a certificate
@@ -167,21 +175,23 @@ impl Issuer {
         )?;
         params.use_authority_key_identifier_extension = true;
         let cert = params.signed_by(&subject, self.rcgen()).map_err(signing)?;
-        let der = self.with_own_name(cert.der())?;
+        let cert = read::parse(cert.der())?;
+        let renamed = self.with_own_name(&cert)?;
+        let der = renamed.as_deref().unwrap_or(cert.as_raw());
         Ok(Signed {
-            pem: pem::certificate_pem(&der).into_bytes(),
+            pem: pem::certificate_pem(der).into_bytes(),
             cut_short: end < wanted,
+            carried: Carried::by(&cert),
         })
     }
 
     /// rcgen drops repeated attributes of an issuer's name (two OU, DC=com,DC=example) and may write its
     /// strings in other types; then no verifier finds the issuer (RFC 5280 §6.1.3 compares the names). Where
     /// its bytes are not the issuer's own, they are put in and signed again.
-    fn with_own_name(&self, der: &[u8]) -> Result<Vec<u8>, PkiError> {
-        let cert = read::parse(der)?;
+    fn with_own_name(&self, cert: &X509Certificate) -> Result<Option<Vec<u8>>, PkiError> {
         let (is, wanted) = (cert.issuer().as_raw(), self.subject_raw());
         if is == wanted {
-            return Ok(der.to_vec());
+            return Ok(None);
         }
         let whole = cert.tbs_certificate.as_ref();
         let lost = || PkiError::Signing("the issuer's name is not where it belongs".to_owned());
@@ -195,16 +205,16 @@ impl Issuer {
             &[&content[..at], wanted, &content[at + is.len()..]].concat(),
         );
         let signature = self.key().sign(&tbs).map_err(signing)?;
-        let rest = &sequence_content(der).ok_or_else(lost)?[whole.len()..];
+        let rest = &sequence_content(cert.as_raw()).ok_or_else(lost)?[whole.len()..];
         let algorithm_len = header(rest)
             .map(|(head, length)| head + length)
             .ok_or_else(lost)?;
         // A BIT STRING begins with its count of unused bits.
         let bits = element(BIT_STRING, &[&[0], signature.as_slice()].concat());
-        Ok(element(
+        Ok(Some(element(
             SEQUENCE,
             &[&tbs, &rest[..algorithm_len], &bits].concat(),
-        ))
+        )))
     }
 }
 

@@ -8,7 +8,10 @@ use smol_str::SmolStr;
 use zeroize::Zeroizing;
 
 use crate::{
-    action::pki::{self, Digest},
+    action::{
+        Content,
+        pki::{self, Digest},
+    },
     build::log::{Facts, FileRecord, Log},
     graph::{Action, FileId, Graph},
     host::{Kind, Look},
@@ -145,7 +148,7 @@ impl Eyes<'_> {
             return Seen::Sound(record.into());
         }
         let bytes = match self.disk.read(&entry.path) {
-            Ok(bytes) => Zeroizing::new(bytes),
+            Ok(bytes) => Content::new(Zeroizing::new(bytes)),
             Err(e) => return Seen::Odd(format!("cannot read {}: {e}", entry.path)),
         };
         let facts = match facts(self.graph, file, &bytes) {
@@ -190,32 +193,27 @@ impl Eyes<'_> {
 }
 
 /// Reads what a file holds by what its maker would put there.
-pub fn facts(graph: &Graph, file: FileId, bytes: &[u8]) -> Result<Facts, String> {
+pub fn facts(graph: &Graph, file: FileId, bytes: &Content) -> Result<Facts, String> {
     let entry = graph.file_at(file);
     let action = entry.producer.map(|p| graph.task(p).action);
+    let cert = || {
+        bytes.carried().map(|carried| Facts::Cert {
+            public: carried.public_key,
+            not_after: carried.not_after.unix_timestamp(),
+        })
+    };
     match action {
         Some(Action::Key(_)) => {
-            let key = pki::read_key(bytes).map_err(|e| format!("it is not a private key ({e})"))?;
-            Ok(Facts::Key {
-                public: key.public_key,
-            })
+            let key = bytes.public_key().map(|public| Facts::Key {
+                public: pki::digest(public),
+            });
+            key.map_err(|e| format!("it is not a private key ({e})"))
         }
         Some(Action::CaCert(_) | Action::WorkloadCert(_) | Action::RootCert | Action::Anchor) => {
-            let cert =
-                pki::read_cert(bytes).map_err(|e| format!("it is not a certificate ({e})"))?;
-            Ok(Facts::Cert {
-                public: cert.public_key,
-                not_after: cert.not_after.unix_timestamp(),
-            })
+            cert().map_err(|e| format!("it is not a certificate ({e})"))
         }
         // The issuing certificate of a CA brought along has no maker here, but an end that matters.
-        None => Ok(match pki::read_cert(bytes) {
-            Ok(cert) => Facts::Cert {
-                public: cert.public_key,
-                not_after: cert.not_after.unix_timestamp(),
-            },
-            Err(_) => Facts::Plain,
-        }),
+        None => Ok(cert().unwrap_or(Facts::Plain)),
         _ => Ok(Facts::Plain),
     }
 }
