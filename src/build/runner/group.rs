@@ -81,12 +81,12 @@ impl Group {
 }
 
 impl Runner {
-    /// True where enough waits, the oldest has waited long enough, or all is `over`. A quarter is enough where no
+    /// True where enough waits, the oldest has waited long enough, or all is `over`. An eighth is enough where no
     /// more than that is yet to come: nobody works beside the last group of a run, so it should be a small one.
     fn is_group(&self, over: bool, to_come: usize) -> bool {
         let old = self.waiting_since.is_some_and(|t| t.elapsed() >= GROUP_AGE);
         let waiting = self.waiting.len();
-        let enough = waiting >= GROUP || (waiting >= GROUP / 4 && to_come <= waiting);
+        let enough = waiting >= GROUP || (waiting >= GROUP / 8 && to_come <= waiting);
         self.syncing.is_empty() && waiting > 0 && (old || enough || over)
     }
 
