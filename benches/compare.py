@@ -214,7 +214,7 @@ def ecdsa():
     case, clusters = "1,000 ECDSA from nothing", 1_000
     path = plan(WORK / "ecdsa", clusters)
     ours, loop = [], []
-    for n in range(7):
+    for n in range(15):
         for dirs, took, command in (
             ("loop", loop, lambda d: (FLOOR, "build", clusters, d)),
             ("ours", ours, lambda d: (MESHPLAN, "run", path, "-q", "-C", d)),

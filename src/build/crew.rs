@@ -61,7 +61,7 @@ pub(super) enum News {
     Waits(String),
     /// Another worker made it first.
     Lost,
-    /// It was not begun, since the run stops.
+    /// It was not begun: the run stops, or what it needs was not made.
     Left,
     /// It ended.
     Ended {

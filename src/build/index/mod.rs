@@ -52,7 +52,7 @@ pub use witness::Witness;
 use witness::{Asked, Found};
 
 /// Records that a thread takes at a time.
-const BLOCK: usize = 512;
+const BLOCK: usize = 128;
 
 /// What was asked of meshplan, apart from what the machine answers: a digest of it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -368,6 +368,7 @@ fn look_up(
     ) {
         return None;
     }
+    let anew = names.is_some() && names != head.names;
     head.names = names;
     if let Some((cut, text)) = cut {
         return Some(Recalled::Edited(Box::new(Edited {
@@ -388,12 +389,16 @@ fn look_up(
         true => serde_json::from_slice(&left).ok()?,
         false => Left::default(),
     };
+    let events = left.events(head.current);
+    if anew {
+        note_names(index, &head);
+    }
     Some(Recalled::Idle(Known {
         lock,
         work_dir,
         current: head.current,
         undone: head.undone,
-        events: left.events(head.current),
+        events,
     }))
 }
 
@@ -406,6 +411,21 @@ fn names_stamp(folder: &Folder, now: OffsetDateTime) -> Option<Stamp> {
     let identity = folder.identity().ok()?;
     let settled = i128::from(identity.mtime.max(identity.ctime) + TICKS);
     (settled < now.unix_timestamp_nanos()).then(|| stamp(identity))
+}
+
+/// Notes the work directory's own state, with which the next run need not ask of each name in it. A file that
+/// somebody put there would cost every run that until a walk.
+fn note_names(index: Index, head: &Head) {
+    let small = || {
+        Some([
+            (Section::Head, serde_json::to_vec(head).ok()?),
+            (Section::Text, index.read(Section::Text)?),
+            (Section::Nodes, index.read(Section::Nodes)?),
+        ])
+    };
+    if let Some(small) = small() {
+        index.rewrite(&RealDisk, &small, &[]);
+    }
 }
 
 /// Whether every path is what it was seen to be. Where the work directory's own names are `as_known`, so is
