@@ -181,7 +181,7 @@ impl Crew {
 
     /// Has workers that would be idle help with what takes long.
     pub(super) fn help(&mut self) {
-        if self.shared.stopped.load(Ordering::Relaxed) {
+        if self.shared.is_stopped() {
             return;
         }
         while self.here.at_work < self.here.limit
@@ -296,7 +296,7 @@ fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Vec<Job>>>, nu
             return;
         }
         let race = job.race.as_deref();
-        let stopped = shared.stopped.load(Ordering::Relaxed) && !matches!(action, Action::Step(..));
+        let stopped = shared.is_stopped() && !matches!(action, Action::Step(..));
         if stopped || shared.site.graph.before(task).any(|b| unmade.contains(&b)) {
             unmade.push(task);
             let begun = job.helps || race.is_some_and(|r| r.over.swap(true, Ordering::Relaxed));

@@ -96,6 +96,10 @@ impl Shared {
         }
     }
 
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
     /// Whether it is a key whose making is long, and how long a matter of chance: two large primes.
     pub(super) fn takes_long(&self, id: TaskId) -> bool {
         let Action::Key(owner) = self.site.graph.task(id).action else {
