@@ -12,7 +12,8 @@ use super::{
 
 use crate::action::cluster::Pod;
 
-/// So many failures are named again at the end.
+/// So many failures are named again at the end, and as many in a row of one cause as they happen: a full disk fails
+/// a thousand files in one breath.
 const FAILURES: usize = 20;
 
 /// Lines of one event; both may be empty.
@@ -37,6 +38,8 @@ pub(super) struct Human {
     adopted: usize,
     work_dir: String,
     failures: Vec<String>,
+    /// The last failure's cause, and how many in a row had it.
+    cause: (String, usize),
     refusals: Vec<String>,
     undone: String,
     /// How many owners of undone steps were told of.
@@ -58,6 +61,7 @@ impl Human {
             adopted: 0,
             work_dir: String::new(),
             failures: Vec::new(),
+            cause: (String::new(), 0),
             refusals: Vec::new(),
             undone: String::new(),
             owners: 0,
@@ -282,6 +286,10 @@ impl Human {
             .find(|l| !l.trim().is_empty())
             .unwrap_or("no cause is known");
         self.failures.push(format!("{task}: {}", first.trim()));
+        if self.cause.0 != cause {
+            self.cause = (cause.clone().into_owned(), 0);
+        }
+        self.cause.1 += 1;
         let mut talk = format!(
             "{} {task}: {}",
             self.paint.ink(Ink::Red, "failed:"),
@@ -299,7 +307,8 @@ impl Human {
                 names(blocked)
             );
         }
-        self.talk_if(true, talk)
+        let told = self.cause.1 <= FAILURES || !stderr.is_empty() || self.is(Verbosity::Verbose);
+        self.talk_if(told, talk)
     }
 
     /// Notes wait for the end, where they are not scrolled away.
@@ -483,6 +492,24 @@ undone: cluster2: cluster2-secret, cluster2-install: no context
 meshplan: failed: 1 ran, 4 current, 1 failed, 1 blocked, 2 undone, in /srv/mesh/out (2.50 s)
 "
         );
+    }
+
+    #[test]
+    fn one_cause_is_told_of_twenty_tasks_and_of_the_rest_by_their_number() {
+        let failed = |task: String, cause: &str| Event::TaskFailed {
+            task,
+            cause: cause.into(),
+            stderr: String::new(),
+            blocked: vec![],
+        };
+        let full = (0..25).map(|n| failed(format!("c{n}/ca-key.pem"), "no space left"));
+        let other = failed("c25/ca-key.pem".into(), "no such folder");
+        let events: Vec<_> = full.chain([other]).collect();
+        let talk = told(options(Verbosity::Quiet), &events).talk;
+        assert_eq!(talk.matches("no space left").count(), FAILURES, "{talk}");
+        assert!(talk.ends_with("failed: c25/ca-key.pem: no such folder\n"));
+        let all = told(options(Verbosity::Verbose), &events).talk;
+        assert_eq!(all.matches("no space left").count(), 25);
     }
 
     #[test]
