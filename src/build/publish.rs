@@ -3,7 +3,7 @@
 //! there. It knows modes and names, not what a file holds.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use camino::{Utf8Path, Utf8PathBuf};
+use foldhash::HashMap;
 use time::{OffsetDateTime, macros::format_description};
 use zeroize::Zeroizing;
 

@@ -1,6 +1,7 @@
 //! A task's recipe: the part of the plan that its result depends on, as named values, so that a
 //! change can be told in the plan's own words.
 
+use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ use crate::{
 /// Named values in the plan's words.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Recipe(pub IndexMap<String, String>);
+pub struct Recipe(pub IndexMap<String, String, RandomState>);
 
 impl Recipe {
     /// What a task's result depends on. Copies and manifests are compared by their bytes and have

@@ -1,15 +1,13 @@
 //! What a worker does with one task: it makes a file and stages it, or runs a command. It knows nothing of other
 //! tasks, nor of what is published.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
 use camino::Utf8Path;
+use foldhash::HashMap;
 use zeroize::Zeroizing;
 
 use super::{

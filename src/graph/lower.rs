@@ -42,7 +42,7 @@ pub fn lower(plan: &Plan) -> Result<Graph, Problems> {
         ..
     } = work;
     // Every name is told apart now.
-    graph.claims = IndexMap::new();
+    graph.claims = IndexMap::default();
     if problems.is_empty() {
         problems.extend(graph.cycle().map(|path| graph.cycle_problem(&path)));
     }

@@ -17,6 +17,7 @@ use std::{
 };
 
 use camino::{Utf8Path, Utf8PathBuf};
+use foldhash::fast::RandomState;
 use indexmap::{IndexMap, IndexSet, set::MutableValues};
 use smallvec::SmallVec;
 use smol_str::SmolStr;
@@ -37,12 +38,12 @@ use crate::plan::{
 #[derive(Debug, Default)]
 pub struct Graph {
     /// Files, each path once.
-    pub files: IndexSet<File>,
+    pub files: IndexSet<File, RandomState>,
     /// Tasks, in plan order.
     pub tasks: Vec<Task>,
     /// Groups of tasks that have a name of their own, such as `cluster1-cacerts`.
-    pub targets: IndexMap<SmolStr, Arc<[TaskId]>>,
-    claims: IndexMap<SmolStr, Claim>,
+    pub targets: IndexMap<SmolStr, Arc<[TaskId]>, RandomState>,
+    claims: IndexMap<SmolStr, Claim, RandomState>,
     /// Where each entry of `inputs`, then of `after`, of a user's task is written.
     edges: HashMap<TaskId, Vec<Span>>,
     /// Names are a Makefile's: a cluster may be called `all`, and no name is asked for but a goal's own.

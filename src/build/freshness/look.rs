@@ -1,9 +1,10 @@
 //! Looking at files: what the log knows of an untouched one costs a stat, any other is read. It knows
 //! what a file should hold, not what follows from it.
 
-use std::{collections::HashMap, io};
+use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use foldhash::{HashMap, HashSet};
 use smol_str::SmolStr;
 use zeroize::Zeroizing;
 
@@ -75,6 +76,8 @@ pub(super) struct Eyes<'a> {
     pub(super) seen: Sights,
     /// Folders of outputs, each looked at once.
     pub(super) folders: HashMap<String, Option<Kind>>,
+    /// The work directory, and the names in it where they were listed.
+    pub(super) work_dir: (&'a Utf8Path, Option<HashSet<String>>),
     /// Files that will be brought back, and from where: their bytes are there already.
     pub(super) back: HashMap<FileId, Utf8PathBuf>,
     /// Files whose identity or content the log does not know as they are now.
@@ -96,7 +99,13 @@ impl Eyes<'_> {
         if let Some(kind) = self.folders.get(dir.as_str()) {
             return Ok(*kind);
         }
-        let kind = self.disk.kind(dir)?;
+        let (work_dir, names) = &self.work_dir;
+        let is_listed =
+            |names: &HashSet<String>| names.contains(dir.file_name().unwrap_or_default());
+        let kind = match names {
+            Some(names) if dir.parent() == Some(*work_dir) && !is_listed(names) => None,
+            _ => self.disk.kind(dir)?,
+        };
         self.folders.insert(dir.to_string(), kind);
         Ok(kind)
     }

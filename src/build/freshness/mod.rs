@@ -8,8 +8,9 @@ mod issued;
 mod look;
 mod verdict;
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
+use foldhash::{HashMap, HashMapExt};
 use smol_str::SmolStr;
 use time::OffsetDateTime;
 
@@ -54,12 +55,21 @@ pub fn judge(site: &Site, disk: &dyn Look, log: &Log, ask: &Ask, order: &[TaskId
         given,
         ..
     } = site;
+    // A new mesh has thousands of folders that are yet to be made: one listing tells of all that they are not there.
+    let names = log
+        .is_new()
+        .then(|| disk.list(&plan.work_dir).ok())
+        .flatten();
     let eyes = Eyes {
         graph,
         log,
         disk,
         seen: Sights::of(graph.files.len()),
         folders: HashMap::new(),
+        work_dir: (
+            &plan.work_dir,
+            names.map(|names| names.into_iter().collect()),
+        ),
         back: HashMap::new(),
         news: Vec::new(),
     };

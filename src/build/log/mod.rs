@@ -7,12 +7,14 @@ mod record;
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     io,
     sync::Arc,
 };
 
 use camino::Utf8PathBuf;
+use foldhash::{HashMap, HashMapExt};
+use memchr::memchr;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use smol_str::SmolStr;
 
@@ -204,7 +206,7 @@ impl Log {
         self.known.reserve((length as usize / NAME).min(MOST_NAMES));
         let (mut from, mut good, mut lost) = (HEADER.len(), HEADER.len() as u64, 0);
         loop {
-            while let Some(length) = bytes[from..].iter().position(|b| *b == b'\n') {
+            while let Some(length) = memchr(b'\n', &bytes[from..]) {
                 let line = &bytes[from..from + length];
                 match whole::<Named>(line).filter(|_| lost == 0) {
                     Some(named) => {
@@ -258,7 +260,7 @@ impl Log {
     /// The record that begins there, without its end.
     fn line(&self, place: u64) -> Option<Vec<u8>> {
         let to_end = |bytes: &[u8]| {
-            let end = bytes.iter().position(|b| *b == b'\n')?;
+            let end = memchr(b'\n', bytes)?;
             Some(bytes[..end].to_vec())
         };
         let written = self.written();
@@ -318,6 +320,11 @@ impl Log {
             Record::Task(_, record) => Some(record),
             _ => None,
         }
+    }
+
+    /// True where it knows of no file and no task.
+    pub fn is_new(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// Whether it is known what a task last made.

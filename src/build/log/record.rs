@@ -1,7 +1,7 @@
 //! What the log's records hold of a file and of a task, and how that is written. It knows nothing of where
 //! they stand.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{action::pki::Digest, build::recipe::Recipe, host::Identity};
 
@@ -57,15 +57,34 @@ pub struct TaskRecord {
     pub started: i64,
 }
 
+/// A digest in lower-case hexadecimal: a log holds tens of thousands, so none is a cell of the heap.
+struct Hex([u8; 2 * size_of::<Digest>()]);
+
+impl Hex {
+    fn of(digest: &Digest) -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 2 * size_of::<Digest>()];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(digest) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        Self(text)
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.text())
+    }
+}
+
 /// Lower-case hexadecimal of a digest.
 pub fn hex_text(digest: &Digest) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(2 * digest.len());
-    for byte in digest {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
+    Hex::of(digest).text().to_owned()
 }
 
 fn parse_hex(text: &str) -> Option<Digest> {
@@ -81,16 +100,16 @@ fn parse_hex(text: &str) -> Option<Digest> {
 }
 
 mod hex {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-    use super::{Digest, hex_text, parse_hex};
+    use super::{Digest, Hex, parse_hex};
 
     pub fn serialize<S: Serializer>(digest: &Digest, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&hex_text(digest))
+        Hex::of(digest).serialize(s)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Digest, D::Error> {
-        parse_hex(&String::deserialize(d)?).ok_or_else(|| D::Error::custom("not a digest"))
+        parse_hex(<&str>::deserialize(d)?).ok_or_else(|| D::Error::custom("not a digest"))
     }
 }
 
@@ -114,14 +133,14 @@ mod hex_option {
 mod hex_list {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    use super::{Digest, hex_text, parse_hex};
+    use super::{Digest, Hex, parse_hex};
 
     pub fn serialize<S: Serializer>(digests: &[Digest], s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(digests.iter().map(hex_text))
+        s.collect_seq(digests.iter().map(Hex::of))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Digest>, D::Error> {
-        let texts = Vec::<String>::deserialize(d)?;
+        let texts = Vec::<&str>::deserialize(d)?;
         let digests = texts
             .iter()
             .map(|t| parse_hex(t).ok_or_else(|| D::Error::custom("not a digest")));

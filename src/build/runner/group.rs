@@ -1,7 +1,9 @@
 //! What a run made becomes visible, a group at a time: synced together, published in the order in which
 //! it was made, noted in the log. When to do so is all it knows of the run.
 
-use std::{collections::HashMap, io, sync::PoisonError, time::Duration};
+use std::{io, sync::PoisonError, time::Duration};
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::Runner;
 use crate::{
