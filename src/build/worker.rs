@@ -1,12 +1,15 @@
 //! What a worker does with one task: it makes a file and stages it, or runs a command. It knows nothing of other
 //! tasks, nor of what is published.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    fmt::Display,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use camino::Utf8Path;
 use foldhash::HashMap;
 use zeroize::Zeroizing;
 
@@ -197,7 +200,7 @@ pub(super) fn stage(
         task.action.makes_key(),
         &bytes,
     );
-    let staged = staged.map_err(|e| stage_error(&output.path, &e))?;
+    let staged = staged.map_err(|e| cannot_write(&output.path, &e))?;
     let deciding = match task.action {
         Action::CaCert(_) | Action::WorkloadCert(_) => {
             let brought = matches!(plan.root, RootCa::Given(_));
@@ -225,17 +228,16 @@ pub(super) fn stage(
     })
 }
 
-fn stage_error(path: &Utf8Path, e: &std::io::Error) -> String {
+/// That something could not be written, and what to do about it.
+pub(super) fn cannot_write(what: impl Display, e: &io::Error) -> String {
     let hint = match e.kind() {
-        std::io::ErrorKind::StorageFull => {
-            ": free room, then run again; nothing half-written is left"
-        }
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+        io::ErrorKind::StorageFull => ": free room, then run again; nothing half-written is left",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             ": make its folder writable, or choose another work directory with -C"
         }
         _ => "",
     };
-    format!("cannot write {path} ({e}){hint}")
+    format!("cannot write {what} ({e}){hint}")
 }
 
 /// Runs a command of the plan.

@@ -14,7 +14,7 @@ use crate::{
         publish::{Staged, ToSync},
         recipe::Recipe,
         scheduler::Scheduler,
-        worker::Product,
+        worker::{Product, cannot_write},
     },
     graph::TaskId,
     host::Stat,
@@ -105,7 +105,7 @@ impl Runner {
         let archive = |name: &str| self.shared.publisher.archive_name(name);
         self.log
             .flush(&archive)
-            .map_err(|e| format!("cannot write the build log: {e}"))
+            .map_err(|e| cannot_write("the build log", &e))
     }
 
     /// Makes all that waits durable and gives it its names, now.
@@ -254,12 +254,12 @@ impl Runner {
         let archive = archive
             .is_some_and(|judged| judged.archive)
             .then_some(graph.task(id).name.as_str());
-        let text = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => format!(
+        let text = |e: io::Error| match e.kind() {
+            io::ErrorKind::AlreadyExists => format!(
                 "{} appeared while it was being made; a key is never overwritten: look where it came from, then run again",
                 staged.to
             ),
-            _ => format!("cannot write {}: {e}", staged.to),
+            _ => cannot_write(&staged.to, &e),
         };
         self.shared
             .publisher
