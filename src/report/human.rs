@@ -6,11 +6,10 @@ use std::{collections::HashMap, fmt::Write};
 use super::{
     Options, Verbosity,
     event::{Event, Summary, Verdict, Why},
+    pods::{row, table},
     summary::sentence,
-    text::{Ink, Paint, block, clean, clean_line, columns, count, hang, length, names},
+    text::{Ink, Paint, block, clean, clean_line, count, hang, length, names},
 };
-
-use crate::action::cluster::Pod;
 
 /// So many failures are named again at the end, and as many in a row of one cause as they happen: a full disk fails
 /// a thousand files in one breath.
@@ -40,6 +39,8 @@ pub(super) struct Human {
     failures: Vec<String>,
     /// The last failure's cause, and how many in a row had it.
     cause: (String, usize),
+    /// Some were not told.
+    hidden: bool,
     refusals: Vec<String>,
     undone: String,
     /// How many owners of undone steps were told of.
@@ -62,6 +63,7 @@ impl Human {
             work_dir: String::new(),
             failures: Vec::new(),
             cause: (String::new(), 0),
+            hidden: false,
             refusals: Vec::new(),
             undone: String::new(),
             owners: 0,
@@ -308,6 +310,7 @@ impl Human {
             );
         }
         let told = self.cause.1 <= FAILURES || !stderr.is_empty() || self.is(Verbosity::Verbose);
+        self.hidden |= !told;
         self.talk_if(told, talk)
     }
 
@@ -383,7 +386,8 @@ impl Human {
                 let _ = writeln!(talk, "  {} {line}", self.paint.ink(Ink::Red, word));
             }
             if list.len() > FAILURES {
-                let _ = writeln!(talk, "  and {} more", list.len() - FAILURES);
+                let which = if self.hidden { " (-v tells which)" } else { "" };
+                let _ = writeln!(talk, "  and {} more{which}", list.len() - FAILURES);
             }
         }
         if !well || self.is(Verbosity::Normal) {
@@ -399,50 +403,6 @@ impl Human {
 
 /// Undone steps of so many owners are listed without being asked for; a fleet's would bury what was done.
 pub(crate) const OWNERS: usize = 10;
-
-/// Columns of the table of pods, as `kubectl get pods` has them, with the cluster before.
-const PODS: [&str; 6] = ["CLUSTER", "NAME", "READY", "STATUS", "RESTARTS", "AGE"];
-
-fn row(cluster: &str, pod: &Pod) -> [String; 6] {
-    let text = |t: &str| clean_line(t).into_owned();
-    let age = match pod.age {
-        s if s < 120 => format!("{s}s"),
-        s if s < 7200 => format!("{}m", s / 60),
-        s if s < 172_800 => format!("{}h", s / 3600),
-        s => format!("{}d", s / 86_400),
-    };
-    let restarts = pod.restarts.to_string();
-    [
-        text(cluster),
-        text(&pod.name),
-        text(&pod.ready),
-        text(&pod.status),
-        restarts,
-        age,
-    ]
-}
-
-fn table(rows: &[[String; 6]]) -> String {
-    if rows.is_empty() {
-        return String::new();
-    }
-    let head = PODS.map(str::to_owned);
-    let all: Vec<_> = std::iter::once(&head).chain(rows).collect();
-    let mut widths = [0; 6];
-    for row in &all {
-        for (width, cell) in widths.iter_mut().zip(*row) {
-            *width = columns(cell).max(*width);
-        }
-    }
-    let line = |row: &&[String; 6]| {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - columns(cell) + 3)));
-        format!("{}\n", cells.collect::<String>().trim_end())
-    };
-    all.iter().map(line).collect()
-}
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -508,6 +468,14 @@ meshplan: failed: 1 ran, 4 current, 1 failed, 1 blocked, 2 undone, in /srv/mesh/
         let talk = told(options(Verbosity::Quiet), &events).talk;
         assert_eq!(talk.matches("no space left").count(), FAILURES, "{talk}");
         assert!(talk.ends_with("failed: c25/ca-key.pem: no such folder\n"));
+        let end = Event::RunFinished(Summary {
+            failed: 26,
+            exit_code: 1,
+            ..Summary::default()
+        });
+        let ended = [events.as_slice(), &[end]].concat();
+        let talk = told(options(Verbosity::Quiet), &ended).talk;
+        assert!(talk.contains("and 6 more (-v tells which)"), "{talk}");
         let all = told(options(Verbosity::Verbose), &events).talk;
         assert_eq!(all.matches("no space left").count(), 25);
     }

@@ -5,6 +5,7 @@ pub mod event;
 mod human;
 pub mod json;
 mod plain;
+mod pods;
 mod progress;
 mod summary;
 #[cfg(test)]
