@@ -270,11 +270,12 @@ impl Graph {
     pub fn cone(&self, wanted: &[TaskId]) -> Vec<TaskId> {
         let mut order = Vec::new();
         let mut seen = vec![false; self.tasks.len()];
+        let mut stack = Vec::new();
         for &start in wanted {
             if std::mem::replace(&mut seen[start.index()], true) {
                 continue;
             }
-            let mut stack = vec![(start, self.needs(start))];
+            stack.push((start, self.needs(start)));
             while let Some((task, rest)) = stack.last_mut() {
                 match rest.pop() {
                     Some(next) if !std::mem::replace(&mut seen[next.index()], true) => {
@@ -300,12 +301,13 @@ impl Graph {
             Closed,
         }
         let mut marks = vec![Mark::New; self.tasks.len()];
+        let mut stack = Vec::new();
         for start in self.task_ids() {
             if marks[start.index()] != Mark::New {
                 continue;
             }
             marks[start.index()] = Mark::Open;
-            let mut stack = vec![(start, self.needs(start))];
+            stack.push((start, self.needs(start)));
             while let Some((task, rest)) = stack.last_mut() {
                 let Some(next) = rest.pop() else {
                     marks[task.index()] = Mark::Closed;
