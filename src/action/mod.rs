@@ -26,23 +26,46 @@ use crate::{
 /// Bytes of a file, with their owners.
 pub type Bytes = Arc<Content>;
 
-/// What a file holds; wiped from memory with its last owner, since it may be a key.
+/// What a file holds. What may be a key is wiped from memory with its last owner; to wipe what anybody may read
+/// takes about as long as to write it.
 pub struct Content {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Held,
+    /// SHA-256: nearly all of a bundle's files are made from others of it.
+    digest: OnceLock<pki::Digest>,
     /// SubjectPublicKeyInfo (DER) of a key: to read one costs about as much as to make and sign with it.
     public_key: OnceLock<Vec<u8>>,
     /// Of a certificate.
     carried: OnceLock<pki::Carried>,
 }
 
+enum Held {
+    Secret(Zeroizing<Vec<u8>>),
+    Public(Vec<u8>),
+}
+
 impl Content {
     /// Nothing is read yet.
     pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self::of(Held::Secret(bytes))
+    }
+
+    /// Bytes that are known to be no key.
+    fn public(bytes: Vec<u8>) -> Self {
+        Self::of(Held::Public(bytes))
+    }
+
+    fn of(bytes: Held) -> Self {
         Self {
             bytes,
+            digest: OnceLock::new(),
             public_key: OnceLock::new(),
             carried: OnceLock::new(),
         }
+    }
+
+    /// SHA-256 of the bytes, computed once.
+    pub fn digest(&self) -> pki::Digest {
+        *self.digest.get_or_init(|| pki::digest(self))
     }
 
     /// Its public half, of a private key, as [`pki::public_key`] reads it; read once.
@@ -53,7 +76,7 @@ impl Content {
         if let Some(known) = self.public_key.get() {
             return Ok(known);
         }
-        let read = pki::public_key(&self.bytes)?;
+        let read = pki::public_key(self)?;
         Ok(self.public_key.get_or_init(|| read))
     }
 
@@ -65,7 +88,7 @@ impl Content {
         if let Some(known) = self.carried.get() {
             return Ok(*known);
         }
-        let read = pki::read_carried(&self.bytes)?;
+        let read = pki::read_carried(self)?;
         Ok(*self.carried.get_or_init(|| read))
     }
 }
@@ -84,7 +107,7 @@ impl From<pki::Signed> for Content {
     fn from(signed: pki::Signed) -> Self {
         Self {
             carried: signed.carried.into(),
-            ..Self::new(Zeroizing::new(signed.pem))
+            ..Self::public(signed.pem)
         }
     }
 }
@@ -93,7 +116,10 @@ impl Deref for Content {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        match &self.bytes {
+            Held::Secret(bytes) => bytes,
+            Held::Public(bytes) => bytes,
+        }
     }
 }
 
@@ -164,9 +190,9 @@ pub fn make(
     previous: Option<&[u8]>,
     trust: &Trust,
     now: OffsetDateTime,
-) -> Result<Content, String> {
+) -> Result<Bytes, String> {
     let text = |e: pki::PkiError| e.to_string();
-    let plain = |bytes| Content::new(Zeroizing::new(bytes));
+    let plain = |bytes| Arc::new(Content::public(bytes));
     let loaded = |inputs: &[Bytes], key: usize| {
         let key = &inputs[key][..];
         trust.issuer(|| {
@@ -185,7 +211,7 @@ pub fn make(
             let algorithm = key_algorithm(plan, owner);
             let algorithm = algorithm.ok_or("the key of a CA brought along is not made here")?;
             pki::generate_key(algorithm)
-                .map(Content::from)
+                .map(|key| Arc::new(key.into()))
                 .map_err(text)
         }
         Action::RootCert => {
@@ -264,7 +290,7 @@ pub fn make(
                 None => Ok(plain(chain)),
             }
         }
-        Action::RootCopy(_) => Ok(plain(inputs[0].to_vec())),
+        Action::RootCopy(_) => Ok(inputs[0].clone()),
         Action::Install(c) => {
             let bytes = manifest::install_yaml(&plan.mesh, &plan.clusters[c], &plan.clusters);
             bytes.map(plain).map_err(|e| e.to_string())
@@ -279,11 +305,11 @@ fn sign(
     request: &pki::Request,
     key: &Content,
     now: OffsetDateTime,
-) -> Result<Content, String> {
+) -> Result<Bytes, String> {
     let text = |e: pki::PkiError| e.to_string();
     let public_key = key.public_key().map_err(text)?;
     let signed = issuer.sign(request, public_key, now);
-    signed.map(Content::from).map_err(text)
+    signed.map(|signed| Arc::new(signed.into())).map_err(text)
 }
 
 /// What stands between a cluster's CA and the root: nothing, or a CA brought along and those above it.

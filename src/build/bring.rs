@@ -43,16 +43,14 @@ pub fn bring(site: &Site, files: &[Brought<'_>]) -> Result<(), RunError> {
             });
         }
         let mode = if file.key { 0o600 } else { 0o644 };
-        staged.push(
-            publisher
-                .stage(&file.path, mode, file.key, file.bytes)
-                .map_err(host)?,
-        );
+        let aside = publisher.stage(&file.path, mode, file.key, file.bytes);
+        staged.push((aside.map_err(host)?, &file.path));
     }
-    publisher.sync(staged.iter()).map_err(host)?;
-    for file in &staged {
+    let each = staged.iter().map(|(aside, to)| (aside, to.as_path()));
+    publisher.sync(each).map_err(host)?;
+    for (aside, to) in &staged {
         publisher
-            .publish(file, Some(&site.plan.below(&file.to)))
+            .publish(aside, to, Some(&site.plan.below(to)))
             .map_err(host)?;
     }
     publisher.sync_names().map_err(host)

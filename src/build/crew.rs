@@ -15,12 +15,12 @@ use std::{
 use super::{
     lane,
     publish::ToSync,
-    scheduler::Lane,
+    scheduler::{Lane, Scheduler},
     steps,
-    worker::{Done, Failure, Shared, command, make, stage},
+    worker::{AtHand, Done, Failure, Shared, command, make, stage},
 };
 use crate::{
-    graph::{Action, TaskId},
+    graph::{Action, Few, TaskId},
     host::Core,
 };
 
@@ -39,9 +39,13 @@ struct Job {
     race: Option<Arc<Race>>,
     /// Another one is at it.
     helps: bool,
+    /// What it makes is read by nobody but those that are handed over with it.
+    private: bool,
 }
 
-/// What reaches the owner of the run.
+/// What reaches the owner of the run. In a box a result would be memory that one thread takes and another gives
+/// back, for which they wait for each other.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Message {
     /// Something about a task.
     Task {
@@ -54,6 +58,7 @@ pub(super) enum Message {
 }
 
 /// What a worker tells.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum News {
     /// The worker of that number, from 0 on among its pool's, begins it.
     Begins(usize),
@@ -63,10 +68,11 @@ pub(super) enum News {
     Lost,
     /// It was not begun: the run stops, or what it needs was not made.
     Left,
-    /// It ended.
+    /// It ended. The worker's number is there where nothing told yet that it began.
     Ended {
+        began: Option<usize>,
         took: Duration,
-        result: Box<Result<Done, Failure>>,
+        result: Result<Done, Failure>,
     },
 }
 
@@ -132,7 +138,8 @@ impl Crew {
         }
     }
 
-    pub(super) fn give(&mut self, id: TaskId, lane: Lane, began_at: i64, child: bool) {
+    pub(super) fn give(&mut self, id: TaskId, began_at: i64, child: bool, scheduler: &Scheduler) {
+        let lane = lane(&self.shared.site.graph, id);
         let race = self.shared.takes_long(id).then(Arc::default);
         if let Some(race) = &race {
             self.races.insert(id, (1, Arc::clone(race)));
@@ -146,13 +153,14 @@ impl Crew {
             began_at,
             race,
             helps: false,
+            private: false,
         };
         if lane != Lane::File || job.race.is_some() || cluster(&job).is_none() {
             return self.hand(lane, vec![job]);
         }
         let other = |first: &Job| cluster(first) != cluster(&job);
         if self.batch.first().is_some_and(other) {
-            self.flush();
+            self.flush(scheduler);
         }
         self.batch.push(job);
     }
@@ -172,11 +180,16 @@ impl Crew {
     }
 
     /// Hands out what was kept to be handed out together.
-    pub(super) fn flush(&mut self) {
-        if !self.batch.is_empty() {
-            let batch = std::mem::take(&mut self.batch);
-            self.hand(Lane::File, batch);
+    pub(super) fn flush(&mut self, scheduler: &Scheduler) {
+        if self.batch.is_empty() {
+            return;
         }
+        let mut batch = std::mem::take(&mut self.batch);
+        let tasks: Few<TaskId> = batch.iter().map(|job| job.task).collect();
+        for job in &mut batch {
+            job.private = scheduler.serves_only(job.task, |next| tasks.contains(&next));
+        }
+        self.hand(Lane::File, batch);
     }
 
     /// Has workers that would be idle help with what takes long.
@@ -193,6 +206,7 @@ impl Crew {
                 began_at: 0,
                 race: Some(race.clone()),
                 helps: true,
+                private: false,
             };
             self.hand(Lane::File, vec![job]);
         }
@@ -279,11 +293,12 @@ impl Mouth {
 fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Vec<Job>>>, number: usize) {
     let mut jobs = Vec::new().into_iter();
     // Of what was handed over together.
-    let mut unmade = Vec::new();
+    let (mut unmade, mut at_hand) = (Vec::new(), AtHand::new());
     // Whoever listens no more has ended the run.
     loop {
         if jobs.as_slice().is_empty() {
             unmade.clear();
+            at_hand.clear();
         }
         let Some(job) = next(queue, &mut jobs, &mut mouth) else {
             return;
@@ -308,7 +323,8 @@ fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Vec<Job>>>, nu
         }
         let at = race.map_or_else(Instant::now, |r| *r.since.get_or_init(Instant::now));
         let is_small = action.is_built_in_file() && race.is_none();
-        if !job.helps && !mouth.tell(task, at, News::Begins(number), !is_small) {
+        // Of what ends at once that is told with its end.
+        if !(job.helps || is_small || mouth.tell(task, at, News::Begins(number), true)) {
             return;
         }
         let result = match action {
@@ -323,15 +339,22 @@ fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Vec<Job>>>, nu
                 started: job.began_at,
             }),
             _ => {
-                let made = make(shared, task);
+                let made = make(shared, task, &at_hand);
                 if race.is_some_and(|race| race.over.swap(true, Ordering::Relaxed)) {
                     if !mouth.tell(task, Instant::now(), News::Lost, true) {
                         return;
                     }
                     continue;
                 }
-                let staged = made.and_then(|(inputs, bytes)| stage(shared, task, &inputs, bytes));
-                staged.map(Done::File).map_err(Failure::from)
+                let staged = made.and_then(|(inputs, bytes)| {
+                    let product = stage(shared, task, &inputs, &bytes)?;
+                    match job.private {
+                        true => at_hand.push((shared.output(task), bytes)),
+                        false => shared.keep(task, bytes),
+                    }
+                    Ok(Done::File(product))
+                });
+                staged.map_err(Failure::from)
             }
         };
         if result.is_err() {
@@ -339,9 +362,13 @@ fn work(shared: &Shared, mut mouth: Mouth, queue: &Mutex<Receiver<Vec<Job>>>, nu
             shared.failed(task);
         }
         let end = Instant::now();
-        let (took, result) = (end - at, Box::new(result));
+        let news = News::Ended {
+            began: is_small.then_some(number),
+            took: end - at,
+            result,
+        };
         let now = !action.is_built_in_file();
-        if !mouth.tell(task, end, News::Ended { took, result }, now) {
+        if !mouth.tell(task, end, news, now) {
             return;
         }
     }

@@ -349,10 +349,10 @@ fn tell_judgement(
         };
         if request.explain || judged.verdict != Verdict::Current {
             teller.tell(Event::verdict(
-                site.graph.task(id).name.as_str(),
+                site.graph.task(id).name.clone(),
                 judged.verdict,
                 judged.code,
-                &judged.why,
+                judged.why.clone(),
             ));
         }
     }

@@ -21,19 +21,35 @@ use crate::host::{Disk, Kind, Stat};
 /// Prefix of a file staged beside its target, where that is on another filesystem than the stage.
 const BESIDE: &str = ".meshplan-stage-";
 
-/// A file written whole under a name that nobody looks for.
+/// A file written whole under a name that nobody looks for. Whoever has it knows where it goes.
 #[derive(Debug)]
 pub struct Staged {
-    /// Where it is.
-    pub at: Utf8PathBuf,
-    /// Where it goes.
-    pub to: Utf8PathBuf,
+    at: At,
     /// A key: it never replaces what has its name.
-    pub new_only: bool,
-    /// It stands in a folder that has yet to get its name.
-    pub apart: bool,
+    new_only: bool,
     /// What it is; with a name of its own its ctime changes, with its folder's it does not.
     pub stat: Stat,
+}
+
+/// Where a staged file is. Numbers are names, without a heap cell that one thread makes and another frees.
+#[derive(Debug, Clone, Copy)]
+enum At {
+    /// In the stage.
+    Stage(u64),
+    /// In this folder of the stage, which has yet to get its name, under its own.
+    Apart(u64),
+    /// Beside its target, which is on another filesystem than the stage.
+    Beside(u64),
+}
+
+impl Staged {
+    /// The number of the folder in which it stands, where that has yet to get its name.
+    pub fn folder(&self) -> Option<u64> {
+        match self.at {
+            At::Apart(folder) => Some(folder),
+            At::Stage(_) | At::Beside(_) => None,
+        }
+    }
 }
 
 /// So few files or folders are synced one by one: that waits for nothing that others wrote. A sync of the whole
@@ -54,8 +70,8 @@ pub enum ToSync {
 enum Place {
     /// The folder is there. `beside`: on another filesystem than the stage.
     There { beside: bool },
-    /// It is made aside, whole, with so many files.
-    Apart { at: Utf8PathBuf, files: usize },
+    /// It is made aside, whole, under this number, with so many files.
+    Apart { folder: u64, files: usize },
 }
 
 /// The place of one folder, once it is known. Each has a lock of its own: to make or rename a folder takes as long
@@ -119,16 +135,23 @@ impl Publisher {
         new_only: bool,
         bytes: &[u8],
     ) -> io::Result<Staged> {
+        let at = self.place(to.parent().unwrap_or(to))?;
+        let stat = self.disk.create(&self.path(at, to), mode, bytes)?;
+        Ok(Staged { at, new_only, stat })
+    }
+
+    /// The path of what is staged there for `to`.
+    fn path(&self, at: At, to: &Utf8Path) -> Utf8PathBuf {
         let dir = to.parent().unwrap_or(to);
-        let (at, apart) = self.place(dir, to)?;
-        let stat = self.disk.create(&at, mode, bytes)?;
-        Ok(Staged {
-            at,
-            to: to.to_owned(),
-            new_only,
-            apart,
-            stat,
-        })
+        match at {
+            At::Stage(number) => self.stage.join(number.to_string()),
+            At::Apart(folder) => {
+                let mut path = self.stage.join(folder.to_string());
+                path.push(to.file_name().unwrap_or_default());
+                path
+            }
+            At::Beside(number) => dir.join(format!("{BESIDE}{number}")),
+        }
     }
 
     fn slot(&self, dir: &Utf8Path) -> Slot {
@@ -139,7 +162,7 @@ impl Publisher {
         }
     }
 
-    fn place(&self, dir: &Utf8Path, to: &Utf8Path) -> io::Result<(Utf8PathBuf, bool)> {
+    fn place(&self, dir: &Utf8Path) -> io::Result<At> {
         let number = || self.next.fetch_add(1, Ordering::Relaxed);
         let slot = self.slot(dir);
         let mut known = held(&slot);
@@ -151,9 +174,10 @@ impl Publisher {
                 None => {
                     let above = dir.parent().unwrap_or(dir);
                     if self.device_of(above)? == Some(self.device) {
-                        let at = self.stage.join(number().to_string());
-                        self.disk.make_dir(&at, 0o755)?;
-                        Place::Apart { at, files: 0 }
+                        let folder = number();
+                        self.disk
+                            .make_dir(&self.stage.join(folder.to_string()), 0o755)?;
+                        Place::Apart { folder, files: 0 }
                     } else {
                         self.disk.make_dir(dir, 0o755)?;
                         Place::There {
@@ -168,14 +192,12 @@ impl Publisher {
             *known = Some(place);
         }
         Ok(match &mut *known {
-            Some(Place::Apart { at, files }) => {
+            Some(Place::Apart { folder, files }) => {
                 *files += 1;
-                (at.join(to.file_name().unwrap_or_default()), true)
+                At::Apart(*folder)
             }
-            Some(Place::There { beside: true }) => {
-                (dir.join(format!("{BESIDE}{}", number())), false)
-            }
-            _ => (self.stage.join(number().to_string()), false),
+            Some(Place::There { beside: true }) => At::Beside(number()),
+            _ => At::Stage(number()),
         })
     }
 
@@ -200,8 +222,9 @@ impl Publisher {
         let slot = self.slot(dir);
         let mut place = held(&slot);
         let whole = match &*place {
-            Some(Place::Apart { at, files }) if *files == count => {
-                self.disk.rename(at, dir).is_ok()
+            Some(Place::Apart { folder, files }) if *files == count => {
+                let at = self.stage.join(folder.to_string());
+                self.disk.rename(&at, dir).is_ok()
             }
             Some(Place::There { .. }) => return Ok(false),
             _ => false,
@@ -218,24 +241,24 @@ impl Publisher {
     ///
     /// # Errors
     /// As of the syncs.
-    pub fn sync<'a>(&self, staged: impl Iterator<Item = &'a Staged>) -> io::Result<()> {
+    pub fn sync<'a>(
+        &self,
+        staged: impl Iterator<Item = (&'a Staged, &'a Utf8Path)>,
+    ) -> io::Result<()> {
         self.sync_all(&self.to_sync(staged))
     }
 
-    /// What is to be synced for staged files to be durable.
-    pub fn to_sync<'a>(&self, staged: impl Iterator<Item = &'a Staged>) -> ToSync {
+    /// What is to be synced for staged files, each with where it goes, to be durable.
+    pub fn to_sync<'a>(&self, staged: impl Iterator<Item = (&'a Staged, &'a Utf8Path)>) -> ToSync {
         let staged: Vec<_> = staged.collect();
-        if staged.len() <= FEW && !staged.iter().any(|s| s.apart) {
-            return ToSync::Each(staged.iter().map(|s| s.at.clone()).collect());
+        let path = |(staged, to): &(&Staged, &Utf8Path)| self.path(staged.at, to);
+        if staged.len() <= FEW && !staged.iter().any(|(s, _)| s.folder().is_some()) {
+            return ToSync::Each(staged.iter().map(path).collect());
         }
-        let mut paths = Vec::new();
-        let mut in_stage = false;
-        for Staged { at, .. } in staged {
-            let here = at.as_str().starts_with(self.stage.as_str());
-            if !(here && in_stage) {
-                paths.push(at.clone());
-            }
-            in_stage |= here;
+        let is_beside = |(staged, _): &&(&Staged, _)| matches!(staged.at, At::Beside(_));
+        let mut paths: Vec<_> = staged.iter().filter(is_beside).map(path).collect();
+        if paths.len() < staged.len() {
+            paths.push(self.stage.clone());
         }
         ToSync::Filesystems(paths)
     }
@@ -256,27 +279,32 @@ impl Publisher {
     ///
     /// # Errors
     /// As of the system; for a key, that a file has the name.
-    pub fn publish(&self, staged: &Staged, archive_as: Option<&str>) -> io::Result<()> {
-        let dir = staged.to.parent().unwrap_or(&staged.to);
-        if staged.apart {
+    pub fn publish(
+        &self,
+        staged: &Staged,
+        to: &Utf8Path,
+        archive_as: Option<&str>,
+    ) -> io::Result<()> {
+        let (at, dir) = (self.path(staged.at, to), to.parent().unwrap_or(to));
+        if staged.folder().is_some() {
             self.publish_folder(dir, 0)?;
         }
         self.renamed_in(dir);
         let replaces = match archive_as {
-            Some(name) => self.keep(&staged.to, name)?,
+            Some(name) => self.keep(to, name)?,
             None => false,
         };
         if staged.new_only && !replaces {
-            self.disk.link(&staged.at, &staged.to)?;
-            self.disk.remove(&staged.at)
+            self.disk.link(&at, to)?;
+            self.disk.remove(&at)
         } else {
-            self.disk.rename(&staged.at, &staged.to)
+            self.disk.rename(&at, to)
         }
     }
 
     /// Takes back what was staged and cannot be published. What this cannot remove, the next run does.
-    pub fn discard(&self, staged: &Staged) {
-        let _ = self.disk.remove(&staged.at);
+    pub fn discard(&self, staged: &Staged, to: &Utf8Path) {
+        let _ = self.disk.remove(&self.path(staged.at, to));
     }
 
     /// Gives what is at `path` a second name in the archive. False where nothing is there.

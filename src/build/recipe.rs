@@ -4,6 +4,7 @@
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use super::log::hex_text;
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
 /// Named values in the plan's words.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Recipe(pub IndexMap<String, String, RandomState>);
+pub struct Recipe(pub IndexMap<SmolStr, SmolStr, RandomState>);
 
 impl Recipe {
     /// What a task's result depends on. Copies and manifests are compared by their bytes and have
@@ -102,7 +103,7 @@ impl Recipe {
     }
 
     fn put(&mut self, name: &str, value: &str) {
-        self.0.insert(name.to_owned(), value.to_owned());
+        self.0.insert(name.into(), value.into());
     }
 
     /// What changed since `old`, such as `validity 730d → 365d`; empty where nothing did.

@@ -184,6 +184,12 @@ impl Scheduler {
         Some(next)
     }
 
+    /// True where nothing waits for a task but these.
+    pub fn serves_only(&self, id: TaskId, these: impl Fn(TaskId) -> bool) -> bool {
+        self.entry(id)
+            .is_some_and(|entry| entry.dependents.iter().all(|next| these(*next)))
+    }
+
     /// A task that was started was not begun.
     pub fn put_back(&mut self, id: TaskId) {
         let Some(entry) = self.entry(id).filter(|e| e.state == State::Running) else {

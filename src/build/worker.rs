@@ -5,7 +5,7 @@ use std::{
     fmt::Display,
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -18,17 +18,13 @@ use super::{
     fleet::Fleet,
     freshness::{self, Verdicts},
     lane,
-    log::Facts,
+    log::{Facts, Inputs},
     publish::{Publisher, Staged},
     scheduler::Lane,
     steps::{self, StepDone},
 };
 use crate::{
-    action::{
-        self, Bytes, Content, Trust,
-        cluster::Allowed,
-        pki::{self, Digest},
-    },
+    action::{self, Bytes, Content, Trust, cluster::Allowed, pki::Digest},
     graph::{Action, FileId, TaskId},
     host::{lock::Lock, process},
     plan::model::{KeyAlgorithm, RootCa},
@@ -60,7 +56,7 @@ pub(super) struct Product {
     pub(super) digest: Digest,
     pub(super) facts: Facts,
     /// What decides about the output later (see `TaskRecord::inputs`).
-    pub(super) inputs: Vec<Digest>,
+    pub(super) inputs: Inputs,
 }
 
 /// What a task came to.
@@ -113,10 +109,30 @@ impl Shared {
         )
     }
 
+    /// The file that a built-in task makes.
+    pub(super) fn output(&self, id: TaskId) -> FileId {
+        self.site.graph.task(id).outputs[0]
+    }
+
+    fn made(&self) -> MutexGuard<'_, HashMap<FileId, Bytes>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what a task made for others to read.
+    pub(super) fn keep(&self, id: TaskId, bytes: Bytes) {
+        self.made().insert(self.output(id), bytes);
+    }
+
+    /// Lets go of what a task made, once it has its name. What thousands read stays.
+    pub(super) fn let_go(&self, id: TaskId) {
+        if !self.is_shared(self.output(id)) {
+            self.made().remove(&self.output(id));
+        }
+    }
+
     /// A file as this run has it: made and not yet published, or from disk.
     pub(super) fn read(&self, file: FileId) -> Result<Bytes, String> {
-        let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bytes) = made().get(&file) {
+        if let Some(bytes) = self.made().get(&file) {
             return Ok(bytes.clone());
         }
         let path = &self.site.graph.file_at(file).path;
@@ -127,13 +143,13 @@ impl Shared {
             .map_err(|e| format!("cannot read {path}: {e}"))?;
         let bytes = Arc::new(Content::new(Zeroizing::new(bytes)));
         if self.is_shared(file) {
-            made().insert(file, bytes.clone());
+            self.made().insert(file, bytes.clone());
         }
         Ok(bytes)
     }
 
     /// True for what thousands of clusters read: the root's files.
-    pub(super) fn is_shared(&self, file: FileId) -> bool {
+    fn is_shared(&self, file: FileId) -> bool {
         let graph = &self.site.graph;
         let maker = graph.file_at(file).producer.map(|p| graph.task(p).action);
         maker.is_some_and(|action| {
@@ -143,8 +159,16 @@ impl Shared {
     }
 }
 
+/// What a worker made of what it was handed over together, where nobody else asks for it. Most of a fleet's files
+/// are read by their neighbours alone: so their bytes are taken and given back by one thread.
+pub(super) type AtHand = Vec<(FileId, Bytes)>;
+
 /// What a file is made from, and its bytes.
-pub(super) fn make(shared: &Shared, id: TaskId) -> Result<(Vec<Bytes>, Content), String> {
+pub(super) fn make(
+    shared: &Shared,
+    id: TaskId,
+    at_hand: &AtHand,
+) -> Result<(Vec<Bytes>, Bytes), String> {
     let Site {
         plan,
         graph,
@@ -158,13 +182,16 @@ pub(super) fn make(shared: &Shared, id: TaskId) -> Result<(Vec<Bytes>, Content),
     let inputs: Vec<_> = task
         .inputs
         .iter()
-        .map(|f| shared.read(*f))
+        .map(|f| match at_hand.iter().find(|(file, _)| file == f) {
+            Some((_, bytes)) => Ok(bytes.clone()),
+            None => shared.read(*f),
+        })
         .collect::<Result<_, _>>()?;
     let made = match judged.and_then(|j| j.restore.as_deref()) {
         Some(copy) => {
             let bytes = disk.read(copy);
             let bytes = bytes.map_err(|e| format!("cannot read {copy}: {e}"))?;
-            Content::new(Zeroizing::new(bytes))
+            Arc::new(Content::new(Zeroizing::new(bytes)))
         }
         None => {
             let previous = (task.action == Action::RootCert)
@@ -188,17 +215,17 @@ pub(super) fn stage(
     shared: &Shared,
     id: TaskId,
     inputs: &[Bytes],
-    bytes: Content,
+    bytes: &Content,
 ) -> Result<Product, String> {
     let Site { plan, graph, .. } = &shared.site;
     let task = graph.task(id);
     let output = graph.file_at(task.outputs[0]);
-    let facts = freshness::facts(graph, task.outputs[0], &bytes)?;
+    let facts = freshness::facts(graph, task.outputs[0], bytes)?;
     let staged = shared.publisher.stage(
         &output.path,
         task.action.mode(),
         task.action.makes_key(),
-        &bytes,
+        bytes,
     );
     let staged = staged.map_err(|e| cannot_write(&output.path, &e))?;
     let deciding = match task.action {
@@ -211,18 +238,15 @@ pub(super) fn stage(
             let Facts::Cert { public, .. } = facts else {
                 return Err("what was signed is no certificate".to_owned());
             };
-            vec![public, pki::digest(&inputs[issuer])]
+            Inputs::from([public, inputs[issuer].digest()])
         }
-        Action::Chain(_) => inputs[1..].iter().map(|i| pki::digest(i)).collect(),
-        Action::WorkloadChain(_) => inputs.iter().map(|i| pki::digest(i)).collect(),
-        _ => vec![],
+        Action::Chain(_) => inputs[1..].iter().map(|i| i.digest()).collect(),
+        Action::WorkloadChain(_) => inputs.iter().map(|i| i.digest()).collect(),
+        _ => Inputs::new(),
     };
-    let digest = pki::digest(&bytes);
-    let mut made = shared.made.lock().unwrap_or_else(PoisonError::into_inner);
-    made.insert(task.outputs[0], Arc::new(bytes));
     Ok(Product {
         staged,
-        digest,
+        digest: bytes.digest(),
         facts,
         inputs: deciding,
     })

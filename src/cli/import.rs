@@ -289,7 +289,7 @@ impl<'a> Import<'a> {
         let record = log.task(name)?;
         let same = record.output == Some(pki::digest(cert));
         let asked = record.recipe.0.get("validity").filter(|_| same)?;
-        (!asked.ends_with('s')).then(|| asked.clone())
+        (!asked.ends_with('s')).then(|| asked.to_string())
     }
 
     fn text(&mut self, mesh: &str, work_dir: &Utf8Path, home: &Utf8Path) -> String {

@@ -2,6 +2,8 @@
 //! contract of `--format json`. It holds names, paths and texts, never key material.
 
 use serde::Serialize;
+use smallvec::{SmallVec, smallvec};
+use smol_str::SmolStr;
 
 use crate::action::cluster::Pod;
 
@@ -41,11 +43,11 @@ pub enum Event {
     /// A task's state before the run, with the reason. In a dry run, what would be done.
     Verdict {
         /// Output path of a built-in task, else its target name.
-        task: String,
+        task: SmolStr,
         /// What the task is in.
         verdict: Verdict,
         /// Stable words and texts of why; the first is the decisive one.
-        why: Vec<Why>,
+        why: SmallVec<[Why; 1]>,
     },
     /// All tasks are judged.
     Planned {
@@ -57,9 +59,9 @@ pub enum Event {
     /// A task started.
     TaskStarted {
         /// As in [`Event::Verdict`].
-        task: String,
+        task: SmolStr,
         /// What it does, such as `sign cluster1/ca-cert.pem`.
-        doing: String,
+        doing: SmolStr,
         /// Who does it, from 0 on among the workers of this machine, or those of cluster steps.
         worker: usize,
     },
@@ -67,14 +69,14 @@ pub enum Event {
     /// that it has its name.
     TaskMade {
         /// As in [`Event::Verdict`].
-        task: String,
+        task: SmolStr,
         /// Microseconds that a worker took to make it.
         micros: u64,
     },
     /// A cluster step waits for something that takes time.
     TaskWaits {
         /// As in [`Event::Verdict`].
-        task: String,
+        task: SmolStr,
         /// What it waits for.
         on: String,
     },
@@ -88,14 +90,14 @@ pub enum Event {
     /// A child of a `task` node, or of a cluster step, wrote something.
     Output {
         /// As in [`Event::Verdict`].
-        task: String,
+        task: SmolStr,
         /// What it wrote, at most the last 64 KiB.
         text: String,
     },
     /// A task is done.
     TaskFinished {
         /// As in [`Event::Verdict`].
-        task: String,
+        task: SmolStr,
         /// False where a look at the cluster found nothing to change.
         changed: bool,
         /// What was done; more than a word only where there is more to say.
@@ -106,7 +108,7 @@ pub enum Event {
     /// A task failed.
     TaskFailed {
         /// As in [`Event::Verdict`].
-        task: String,
+        task: SmolStr,
         /// What happened and what to do next.
         cause: String,
         /// The last lines of its child's standard error.
@@ -148,13 +150,9 @@ pub enum Event {
 
 impl Event {
     /// What a task is in, for one reason.
-    pub fn verdict(task: &str, verdict: Verdict, code: &'static str, why: &str) -> Self {
-        let text = why.to_owned();
-        Self::Verdict {
-            task: task.to_owned(),
-            verdict,
-            why: vec![Why { code, text }],
-        }
+    pub fn verdict(task: SmolStr, verdict: Verdict, code: &'static str, text: SmolStr) -> Self {
+        let why = smallvec![Why { code, text }];
+        Self::Verdict { task, verdict, why }
     }
 }
 
@@ -185,7 +183,7 @@ pub struct Why {
     /// Stable word, such as `output-missing`.
     pub code: &'static str,
     /// The reason in certificate terms, such as `validity 730d → 365d: re-sign, same key, new serial`.
-    pub text: String,
+    pub text: SmolStr,
 }
 
 /// How a run ended.

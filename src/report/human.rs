@@ -1,7 +1,10 @@
 //! What people read of a run: the sentences of each event. It knows neither terminals nor streams, only
 //! which line is data and which is talk.
 
-use std::{collections::HashMap, fmt::Write};
+use std::fmt::Write;
+
+use foldhash::{HashMap, HashMapExt};
+use smol_str::SmolStr;
 
 use super::{
     Options, Verbosity,
@@ -31,7 +34,7 @@ pub(super) struct Human {
     each: bool,
     paint: Paint,
     /// What running tasks do.
-    doing: HashMap<String, String>,
+    doing: HashMap<SmolStr, SmolStr>,
     to_do: usize,
     done: usize,
     adopted: usize,
@@ -235,7 +238,7 @@ impl Human {
         self.talk_if(true, talk)
     }
 
-    fn started(&mut self, task: &str, doing: &str) -> Lines {
+    fn started(&mut self, task: &SmolStr, doing: &str) -> Lines {
         if !self.tells_tasks() {
             return Lines::default();
         }
@@ -244,7 +247,7 @@ impl Human {
         if self.is(Verbosity::Verbose) {
             talk = self.paint.ink(Ink::Dim, format!("start {doing}")) + "\n";
         }
-        self.doing.insert(task.to_owned(), doing.into_owned());
+        self.doing.insert(task.clone(), doing.into());
         self.talk_if(true, talk)
     }
 
@@ -260,7 +263,7 @@ impl Human {
         if !(self.tells_tasks() && (changed || verbose)) {
             return Lines::default();
         }
-        let doing = doing.unwrap_or_else(|| clean_line(task).into_owned());
+        let doing = doing.unwrap_or_else(|| clean_line(task).into());
         let width = self.to_do.to_string().len();
         let place = self
             .paint
@@ -456,13 +459,13 @@ meshplan: failed: 1 ran, 4 current, 1 failed, 1 blocked, 2 undone, in /srv/mesh/
 
     #[test]
     fn one_cause_is_told_of_twenty_tasks_and_of_the_rest_by_their_number() {
-        let failed = |task: String, cause: &str| Event::TaskFailed {
+        let failed = |task: SmolStr, cause: &str| Event::TaskFailed {
             task,
             cause: cause.into(),
             stderr: String::new(),
             blocked: vec![],
         };
-        let full = (0..25).map(|n| failed(format!("c{n}/ca-key.pem"), "no space left"));
+        let full = (0..25).map(|n| failed(format!("c{n}/ca-key.pem").into(), "no space left"));
         let other = failed("c25/ca-key.pem".into(), "no such folder");
         let events: Vec<_> = full.chain([other]).collect();
         let talk = told(options(Verbosity::Quiet), &events).talk;
@@ -531,12 +534,15 @@ meshplan: failed: 1 ran, 4 current, 1 failed, 1 blocked, 2 undone, in /srv/mesh/
             Event::Verdict {
                 task: "c1/ca-cert.pem".into(),
                 verdict: Verdict::Stale,
-                why: vec![why("validity 730d → 365d: re-sign"), why("asked for by -B")],
+                why: smallvec::smallvec![
+                    why("validity 730d → 365d: re-sign"),
+                    why("asked for by -B")
+                ],
             },
             Event::Verdict {
                 task: "root-key.pem".into(),
                 verdict: Verdict::Refused,
-                why: vec![why("a re-key (--allow rekey)")],
+                why: smallvec::smallvec![why("a re-key (--allow rekey)")],
             },
             Event::RunFinished(Summary {
                 ran: 1,

@@ -99,7 +99,7 @@ mod tests {
             true,
         );
         let mut plain = Plain::new(human, Pen::new(Box::new(Closed), Box::new(stderr.clone())));
-        let why = vec![Why {
+        let why = smallvec::smallvec![Why {
             code: "output-missing",
             text: "there is none yet: make".into(),
         }];

@@ -10,6 +10,7 @@ use std::{
 use console::Term;
 use indexmap::IndexMap;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use smol_str::{SmolStr, format_smolstr};
 
 use super::{
     Reporter,
@@ -148,11 +149,11 @@ struct View {
     done: usize,
     failed: usize,
     /// Running tasks, the oldest first.
-    running: IndexMap<String, Running>,
+    running: IndexMap<SmolStr, Running>,
 }
 
 struct Running {
-    doing: String,
+    doing: SmolStr,
     since: Instant,
 }
 
@@ -172,7 +173,7 @@ impl View {
             // From here on its clock tells how long it has waited.
             Event::TaskWaits { task, on } => {
                 if let Some(running) = self.running.get_mut(task) {
-                    running.doing = format!("wait for {on}");
+                    running.doing = format_smolstr!("wait for {on}");
                     running.since = Instant::now();
                 }
             }
@@ -311,7 +312,7 @@ mod tests {
         fn start(&mut self, name: &str) {
             self.tell(&Event::TaskStarted {
                 task: name.into(),
-                doing: format!("sign {name}"),
+                doing: format_smolstr!("sign {name}"),
                 worker: 0,
             });
         }

@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use smallvec::smallvec;
+
 use super::event::{Event, Summary, Verdict, Why};
 use crate::action::cluster::Pod;
 
@@ -49,23 +51,23 @@ pub(super) fn failing_run() -> Vec<Event> {
             current: 4,
         },
         Event::TaskStarted {
-            task: text("cluster1/ca-cert.pem"),
-            doing: text("sign cluster1/ca-cert.pem"),
+            task: text("cluster1/ca-cert.pem").into(),
+            doing: text("sign cluster1/ca-cert.pem").into(),
             worker: 1,
         },
         Event::TaskFinished {
-            task: text("cluster1/ca-cert.pem"),
+            task: text("cluster1/ca-cert.pem").into(),
             changed: true,
             did: String::new(),
             millis: 3,
         },
         Event::TaskStarted {
-            task: text("cluster1-install"),
-            doing: text("apply cluster1-install"),
+            task: text("cluster1-install").into(),
+            doing: text("apply cluster1-install").into(),
             worker: 0,
         },
         Event::TaskFailed {
-            task: text("cluster1-install"),
+            task: text("cluster1-install").into(),
             cause: text("istioctl ended with exit code 1\nread its message, then run again"),
             stderr: text("Error: timed out\n  at line 2\n"),
             blocked: vec![text("cluster1-ready")],
@@ -111,11 +113,11 @@ pub(super) fn one_of_each(tail: &str) -> Vec<Event> {
             help: text("plan its replacement"),
         },
         Event::Verdict {
-            task: text("cluster1/ca-cert.pem"),
+            task: text("cluster1/ca-cert.pem").into(),
             verdict: Verdict::Stale,
-            why: vec![Why {
+            why: smallvec![Why {
                 code: "recipe-changed",
-                text: text("validity 730d → 365d: re-sign, same key, new serial"),
+                text: text("validity 730d → 365d: re-sign, same key, new serial").into(),
             }],
         },
         Event::Planned {
@@ -123,22 +125,22 @@ pub(super) fn one_of_each(tail: &str) -> Vec<Event> {
             current: 9,
         },
         Event::TaskStarted {
-            task: text("cluster1/ca-cert.pem"),
-            doing: text("sign cluster1/ca-cert.pem"),
+            task: text("cluster1/ca-cert.pem").into(),
+            doing: text("sign cluster1/ca-cert.pem").into(),
             worker: 1,
         },
         Event::Output {
-            task: text("smoke-test"),
+            task: text("smoke-test").into(),
             text: text("hello\n"),
         },
         Event::TaskFinished {
-            task: text("cluster1/ca-cert.pem"),
+            task: text("cluster1/ca-cert.pem").into(),
             changed: true,
             did: text(""),
             millis: 3,
         },
         Event::TaskFailed {
-            task: text("cluster1-install"),
+            task: text("cluster1-install").into(),
             cause: text("istioctl ended with exit code 1"),
             stderr: text("Error: timed out\n"),
             blocked: vec![text("cluster1-ready")],
@@ -157,11 +159,11 @@ pub(super) fn one_of_each(tail: &str) -> Vec<Event> {
             exit_code: 6,
         },
         Event::TaskMade {
-            task: text("cluster1/ca-cert.pem"),
+            task: text("cluster1/ca-cert.pem").into(),
             micros: 2718,
         },
         Event::TaskWaits {
-            task: text("cluster1-gateway"),
+            task: text("cluster1-gateway").into(),
             on: text("an address for Service istio-eastwestgateway of cluster cluster1"),
         },
         Event::Pods {

@@ -14,12 +14,15 @@ use crate::{
     action::{key_algorithm, pki},
     build::{
         archive_dir,
-        log::{Facts, FileRecord},
+        log::{Facts, FileRecord, Inputs},
         recipe::Recipe,
     },
     graph::{FileId, Owner, TaskId},
     host::Kind,
-    plan::model::{Plan, RootCa, Scope},
+    plan::{
+        files::FileNames,
+        model::{Plan, RootCa, Scope},
+    },
     report::event::Verdict,
 };
 
@@ -55,6 +58,9 @@ impl Cause {
         }
     }
 }
+
+/// How a file of a cluster or a workload is called.
+type Named = fn(&FileNames, &str) -> String;
 
 /// Copies of the root certificate that the plan has made.
 fn root_copies(plan: &Plan) -> impl Iterator<Item = String> {
@@ -130,7 +136,7 @@ impl Judge<'_> {
                     let difference = format!("key {} (wanted: {wanted})", found.describe);
                     self.differs(&task.name, &[difference], allow);
                 }
-                self.taken(task, file.digest, vec![])
+                self.taken(task, file.digest, Inputs::new())
             }
         };
         judged.narrow = open;
@@ -145,27 +151,41 @@ impl Judge<'_> {
     /// A file that was made with a key and would be worth nothing with another.
     pub(super) fn came_from_key(&mut self, owner: Owner) -> Option<String> {
         let plan = self.plan;
-        let names: Vec<String> = match owner {
+        match owner {
             Owner::Cluster(c) => {
                 let name = &plan.clusters[c].name;
-                vec![plan.files.ca_cert(name), plan.files.cert_chain(name)]
+                self.holds(name, &[FileNames::ca_cert, FileNames::cert_chain])
             }
             // Its certificate is signed again with a new key, and nothing else asks for the old one.
-            Owner::Workload(_) => vec![],
+            Owner::Workload(_) => None,
             Owner::Root => {
-                let certs = plan.clusters.iter().map(|c| plan.files.ca_cert(&c.name));
-                std::iter::once(plan.files.root_cert())
-                    .chain(root_copies(plan))
-                    .chain(certs)
-                    .collect()
+                let root = plan.files.root_cert();
+                if self.is_there(&root) {
+                    return Some(root);
+                }
+                let copies: [Named; 2] = [FileNames::root_copy, FileNames::ca_cert];
+                let mut clusters = plan.clusters.iter().map(|c| &c.name);
+                let mut workloads = plan.workloads.iter().map(|w| &w.name);
+                clusters
+                    .find_map(|name| self.holds(name, &copies))
+                    .or_else(|| workloads.find_map(|name| self.holds(name, &copies[..1])))
             }
-        };
-        names.into_iter().find(|name| {
-            let path = plan.work_dir.join(name);
-            let stat = || self.eyes.disk.stat(&path).ok().flatten();
-            !self.eyes.is_nowhere(&path)
-                && stat().is_some_and(|s| s.kind == Kind::File && s.identity.size > 0)
-        })
+        }
+    }
+
+    /// The first of these files that stands in the folder of a cluster or a workload.
+    fn holds(&mut self, name: &str, files: &[Named]) -> Option<String> {
+        if self.eyes.is_unmade(name) {
+            return None;
+        }
+        let mut names = files.iter().map(|file| file(&self.plan.files, name));
+        names.find(|file| self.is_there(file))
+    }
+
+    /// True where a file of that name has something in it.
+    fn is_there(&self, name: &str) -> bool {
+        let stat = self.eyes.disk.stat(&self.plan.work_dir.join(name));
+        stat.is_ok_and(|s| s.is_some_and(|s| s.kind == Kind::File && s.identity.size > 0))
     }
 
     /// A key that another one is to take the place of. A workload's needs no leave, also where the plan's
@@ -289,7 +309,7 @@ impl Judge<'_> {
                         .unwrap_or_default();
                     self.differs(&task.name, &differences, "--allow root-reissue ");
                 }
-                self.taken(task, file.digest, vec![])
+                self.taken(task, file.digest, Inputs::new())
             }
         }
     }

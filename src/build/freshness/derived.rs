@@ -12,7 +12,7 @@ use crate::{
         manifest,
         pki::{self, Digest, PkiError},
     },
-    build::recipe::Recipe,
+    build::{log::Inputs, recipe::Recipe},
     graph::{Action, FileId, Task, TaskId},
     report::event::Verdict,
 };
@@ -33,7 +33,7 @@ impl Judge<'_> {
             Action::Chain(_) => &task.inputs[1..],
             _ => &task.inputs[..],
         };
-        let mut inputs = Vec::new();
+        let mut inputs = Inputs::new();
         for &input in joined {
             inputs.extend(self.eyes.digest_of(input));
         }
@@ -186,7 +186,7 @@ impl Judge<'_> {
         // Whoever wrote these very bytes, they are what would be written.
         Judged {
             verdict: Verdict::Current,
-            ..self.taken(task, digest, vec![])
+            ..self.taken(task, digest, Inputs::new())
         }
     }
 }

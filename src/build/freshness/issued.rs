@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     action::pki,
-    build::{log::Facts, recipe::Recipe},
+    build::{
+        log::{Facts, Inputs},
+        recipe::Recipe,
+    },
     graph::{FileId, Task, TaskId},
     plan::model::{KeyAlgorithm, RootCa, Scope},
 };
@@ -85,7 +88,7 @@ impl Judge<'_> {
                 format!("its key or issuer is not sound: {RESIGN}"),
             );
         };
-        let inputs = vec![key_now, issuer_now];
+        let inputs = Inputs::from([key_now, issuer_now]);
         let known = self.log.task(&task.name);
         let known = known.as_ref();
         let same = known.is_some_and(|k| k.output == Some(file.digest));

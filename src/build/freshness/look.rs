@@ -111,9 +111,17 @@ impl Eyes<'_> {
     }
 
     /// True where not even the folder of a file is there: a new mesh has thousands of such files.
-    pub(super) fn is_nowhere(&mut self, path: &Utf8Path) -> bool {
+    fn is_nowhere(&mut self, path: &Utf8Path) -> bool {
         let dir = path.parent();
         dir.is_some_and(|dir| matches!(self.folder(dir), Ok(None)))
+    }
+
+    /// True where the work directory has no folder of that name.
+    pub(super) fn is_unmade(&mut self, name: &str) -> bool {
+        match &self.work_dir {
+            (_, Some(names)) if !names.contains(name) => true,
+            (work_dir, _) => matches!(self.folder(&work_dir.join(name)), Ok(None)),
+        }
     }
 
     fn look_now(&mut self, file: FileId) -> Seen {

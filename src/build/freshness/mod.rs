@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 
 use super::{
     Site,
-    log::{Facts, Log, TaskRecord},
+    log::{Facts, Inputs, Log, TaskRecord},
     recipe::Recipe,
 };
 use crate::{
@@ -235,7 +235,7 @@ impl Judge<'_> {
 
     /// A sound file that is not the one on record: noted as it is. Adopted where no log knows its name;
     /// one that meshplan began and could not note any more is its own.
-    fn taken(&self, task: &Task, digest: Digest, inputs: Vec<Digest>) -> Judged {
+    fn taken(&self, task: &Task, digest: Digest, inputs: Inputs) -> Judged {
         let known = self.log.task(&task.name);
         let known = known.as_ref();
         let begun = self.log.unfinished(&task.name);

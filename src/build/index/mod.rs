@@ -273,8 +273,8 @@ fn left<'a>(site: &'a Site, judgement: &'a Judgement, order: &[TaskId]) -> Left<
 impl Left<'_> {
     fn events(self, current: usize) -> Vec<Event> {
         let verdicts = self.tasks.into_iter();
-        let verdicts =
-            verdicts.map(|(task, why)| Event::verdict(&task, Verdict::Undone, UNDONE, &why));
+        let verdicts = verdicts
+            .map(|(task, why)| Event::verdict(task.into(), Verdict::Undone, UNDONE, why.into()));
         let groups = self.groups.into_iter();
         let groups = groups.map(|(cluster, steps, why, how)| Event::Undone {
             cluster,

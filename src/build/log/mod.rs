@@ -8,7 +8,7 @@ use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    io,
+    io::{self, Write},
     sync::Arc,
 };
 
@@ -18,7 +18,7 @@ use memchr::memchr;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use smol_str::SmolStr;
 
-pub use record::{Facts, FileRecord, TaskRecord, hex_text};
+pub use record::{Facts, FileRecord, Inputs, TaskRecord, hex_text};
 
 use crate::host::Disk;
 
@@ -27,12 +27,12 @@ const MAGIC: &[u8] = b"meshplan-log ";
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Record {
-    File(String, FileRecord),
-    Task(String, TaskRecord),
+    File(SmolStr, FileRecord),
+    Task(SmolStr, TaskRecord),
     /// A user's command began; its outputs are not to be trusted before its `Task` record.
-    Start(String),
+    Start(SmolStr),
     /// A file or task that is no more.
-    Gone(String),
+    Gone(SmolStr),
 }
 
 /// Of whom a record is.
@@ -350,22 +350,22 @@ impl Log {
 
     /// Notes a file; in memory at once, on disk with the next `flush`.
     pub fn put_file(&mut self, name: &str, record: FileRecord) {
-        self.put(Record::File(name.to_owned(), record));
+        self.put(Record::File(name.into(), record));
     }
 
     /// Notes a finished task.
     pub fn put_task(&mut self, name: &str, record: TaskRecord) {
-        self.put(Record::Task(name.to_owned(), record));
+        self.put(Record::Task(name.into(), record));
     }
 
     /// Notes that a command begins.
     pub fn put_start(&mut self, name: &str) {
-        self.put(Record::Start(name.to_owned()));
+        self.put(Record::Start(name.into()));
     }
 
     /// Forgets a file or task.
     pub fn put_gone(&mut self, name: &str) {
-        self.put(Record::Gone(name.to_owned()));
+        self.put(Record::Gone(name.into()));
     }
 
     fn put(&mut self, record: Record) {
@@ -441,7 +441,7 @@ impl Log {
         self.disk.create(&next, 0o600, HEADER)?;
         let mut bytes = Vec::new();
         for (name, _) in self.known.iter().filter(|(_, known)| known.started) {
-            encode(&Record::Start(name.to_string()), &mut bytes);
+            encode(&Record::Start(name.clone()), &mut bytes);
         }
         // In their old order: records of neighbours stand together.
         let mut places: Vec<_> = self.known.values().flat_map(|known| known.places).collect();
@@ -479,10 +479,10 @@ impl Log {
 impl Record {
     fn named(&self) -> Named<'_> {
         match self {
-            Self::File(name, _) => Named::File(name.into(), IgnoredAny),
-            Self::Task(name, _) => Named::Task(name.into(), IgnoredAny),
-            Self::Start(name) => Named::Start(name.into()),
-            Self::Gone(name) => Named::Gone(name.into()),
+            Self::File(name, _) => Named::File(name.as_str().into(), IgnoredAny),
+            Self::Task(name, _) => Named::Task(name.as_str().into(), IgnoredAny),
+            Self::Start(name) => Named::Start(name.as_str().into()),
+            Self::Gone(name) => Named::Gone(name.as_str().into()),
         }
     }
 }
@@ -493,8 +493,8 @@ fn encode(record: &Record, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[b' '; SUM]);
     _ = serde_json::to_writer(&mut *out, record);
-    let sum = format!("{:08x}", crc32fast::hash(&out[start + SUM..]));
-    out[start..start + SUM - 1].copy_from_slice(sum.as_bytes());
+    let sum = crc32fast::hash(&out[start + SUM..]);
+    _ = write!(&mut out[start..start + SUM - 1], "{sum:08x}");
     out.push(b'\n');
 }
 

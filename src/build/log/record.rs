@@ -2,6 +2,7 @@
 //! they stand.
 
 use serde::{Deserialize, Serialize, Serializer};
+use smallvec::SmallVec;
 
 use crate::{action::pki::Digest, build::recipe::Recipe, host::Identity};
 
@@ -39,6 +40,9 @@ pub enum Facts {
     Plain,
 }
 
+/// Digests of what decided about an output; as a rule no more than two.
+pub type Inputs = SmallVec<[Digest; 2]>;
+
 /// What a task last made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskRecord {
@@ -48,8 +52,8 @@ pub struct TaskRecord {
     #[serde(with = "hex_option", default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Digest>,
     /// What decided about it: a key's public half, an issuer's certificate.
-    #[serde(with = "hex_list", default, skip_serializing_if = "Vec::is_empty")]
-    pub inputs: Vec<Digest>,
+    #[serde(with = "hex_list", default, skip_serializing_if = "Inputs::is_empty")]
+    pub inputs: Inputs,
     /// The part of the plan that it read.
     pub recipe: Recipe,
     /// The filesystem's time when it started, nanoseconds since 1970.
@@ -133,13 +137,13 @@ mod hex_option {
 mod hex_list {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    use super::{Digest, Hex, parse_hex};
+    use super::{Hex, Inputs, parse_hex};
 
-    pub fn serialize<S: Serializer>(digests: &[Digest], s: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(digests: &Inputs, s: S) -> Result<S::Ok, S::Error> {
         s.collect_seq(digests.iter().map(Hex::of))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Digest>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Inputs, D::Error> {
         let texts = Vec::<&str>::deserialize(d)?;
         let digests = texts
             .iter()

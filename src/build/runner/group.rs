@@ -1,9 +1,11 @@
 //! What a run made becomes visible, a group at a time: synced together, published in the order in which
 //! it was made, noted in the log. When to do so is all it knows of the run.
 
-use std::{io, sync::PoisonError, time::Duration};
+use std::{io, time::Duration};
 
+use camino::Utf8Path;
 use foldhash::{HashMap, HashMapExt};
+use smallvec::{SmallVec, smallvec};
 
 use super::Runner;
 use crate::{
@@ -42,8 +44,8 @@ pub(super) struct Group {
     ready: Result<(), String>,
     /// Where the output of each task stands.
     places: HashMap<TaskId, usize>,
-    /// Where the files of each folder stand that was made aside.
-    folders: HashMap<String, Vec<usize>>,
+    /// Where the files of each folder stand that was made aside, by its number.
+    folders: HashMap<u64, SmallVec<[usize; 8]>>,
 }
 
 impl Group {
@@ -56,11 +58,9 @@ impl Group {
             folders: HashMap::new(),
         };
         for (place, entry) in waiting.into_iter().enumerate() {
-            let staged = &entry.1.staged;
             group.places.insert(entry.0, place);
-            if let Some(dir) = staged.to.parent().filter(|_| staged.apart) {
-                let folder = group.folders.entry(dir.to_string());
-                folder.or_default().push(place);
+            if let Some(folder) = entry.1.staged.folder() {
+                group.folders.entry(folder).or_default().push(place);
             }
             group.entries.push(Some(entry));
         }
@@ -69,12 +69,10 @@ impl Group {
 
     /// Takes out what is at a place, with all of its folder where that was made aside.
     fn take(&mut self, place: usize) -> Vec<Waiting> {
-        let folder = self.entries[place].as_ref().and_then(|(_, product, _)| {
-            let staged = &product.staged;
-            self.folders
-                .remove(staged.to.parent().filter(|_| staged.apart)?.as_str())
-        });
-        let places = folder.unwrap_or_else(|| vec![place]);
+        let entry = self.entries[place].as_ref();
+        let folder = entry.and_then(|(_, product, _)| product.staged.folder());
+        let folder = folder.and_then(|folder| self.folders.remove(&folder));
+        let places = folder.unwrap_or_else(|| smallvec![place]);
         places
             .into_iter()
             .filter_map(|p| self.entries[p].take())
@@ -97,8 +95,15 @@ impl Runner {
         self.syncing = std::mem::take(&mut self.waiting);
         self.group += 1;
         self.waiting_since = None;
-        let staged = self.syncing.iter().map(|(_, product, _)| &product.staged);
-        self.shared.publisher.to_sync(staged)
+        self.shared.publisher.to_sync(self.staged())
+    }
+
+    /// What is being made durable, with where it goes.
+    fn staged(&self) -> impl Iterator<Item = (&Staged, &Utf8Path)> {
+        let graph = &self.shared.site.graph;
+        let to = |id: TaskId| graph.file_at(graph.task(id).outputs[0]).path.as_path();
+        let each = self.syncing.iter();
+        each.map(move |(id, product, _)| (&product.staged, to(*id)))
     }
 
     pub(super) fn flush_log(&mut self) -> Result<(), String> {
@@ -113,8 +118,7 @@ impl Runner {
         self.name_next(usize::MAX, scheduler, teller);
         // A sync of what another thread syncs waits for it.
         while !(self.syncing.is_empty() && self.waiting.is_empty()) {
-            let staged = self.syncing.iter().map(|(_, product, _)| &product.staged);
-            let synced = self.shared.publisher.sync(staged);
+            let synced = self.shared.publisher.sync(self.staged());
             let group = std::mem::take(&mut self.syncing);
             self.begin_names(group, synced);
             self.name_next(usize::MAX, scheduler, teller);
@@ -212,9 +216,10 @@ impl Runner {
             let lost = graph.before(id).find(|b| runner.broken.contains(b));
             lost.map(|lost| format!("{} could not be published", graph.task(lost).name))
         };
-        let folder = members.first().and_then(|(_, product, _)| {
-            let Staged { to, apart, .. } = &product.staged;
-            to.parent().filter(|_| *apart)
+        let to = |id: TaskId| graph.file_at(graph.task(id).outputs[0]).path.as_path();
+        let folder = members.first().and_then(|(id, product, _)| {
+            product.staged.folder()?;
+            to(*id).parent()
         });
         let sound = group.ready.is_ok() && members.iter().all(|(id, ..)| lost(self, *id).is_none());
         let moved = match folder {
@@ -228,27 +233,28 @@ impl Runner {
                 (Err(cause), ..) | (_, _, Err(cause)) => Err(cause.clone()),
                 (_, Some(cause), _) => Err(cause),
                 (Ok(()), None, Ok(true)) => Ok(Some(product.staged.stat)),
-                (Ok(()), None, Ok(false)) => self.give_name(id, &product.staged),
+                (Ok(()), None, Ok(false)) => self.give_name(id, to(id), &product.staged),
             };
-            let output = graph.task(id).outputs[0];
             match done {
                 Ok(stat) => {
                     self.note(id, stat, product);
                     self.finished(id, true, String::new(), took, teller);
                 }
                 Err(cause) => {
-                    self.shared.publisher.discard(&product.staged);
+                    self.shared.publisher.discard(&product.staged, to(id));
                     self.task_failed(id, cause.into(), scheduler, teller);
                 }
             }
-            if !self.shared.is_shared(output) {
-                let made = self.shared.made.lock();
-                made.unwrap_or_else(PoisonError::into_inner).remove(&output);
-            }
+            self.shared.let_go(id);
         }
     }
 
-    fn give_name(&self, id: TaskId, staged: &Staged) -> Result<Option<Stat>, String> {
+    fn give_name(
+        &self,
+        id: TaskId,
+        to: &Utf8Path,
+        staged: &Staged,
+    ) -> Result<Option<Stat>, String> {
         let Site { graph, disk, .. } = &self.shared.site;
         let archive = self.shared.judged.get(id);
         let archive = archive
@@ -256,16 +262,15 @@ impl Runner {
             .then_some(graph.task(id).name.as_str());
         let text = |e: io::Error| match e.kind() {
             io::ErrorKind::AlreadyExists => format!(
-                "{} appeared while it was being made; a key is never overwritten: look where it came from, then run again",
-                staged.to
+                "{to} appeared while it was being made; a key is never overwritten: look where it came from, then run again"
             ),
-            _ => cannot_write(&staged.to, &e),
+            _ => cannot_write(to, &e),
         };
         self.shared
             .publisher
-            .publish(staged, archive)
+            .publish(staged, to, archive)
             .map_err(text)?;
-        disk.stat(&staged.to).map_err(text)
+        disk.stat(to).map_err(text)
     }
 
     /// Notes a published file in the log.

@@ -224,7 +224,7 @@ impl Runner {
         self.shared.judged.get(id)
     }
 
-    fn name(&self, id: TaskId) -> &str {
+    fn name(&self, id: TaskId) -> &SmolStr {
         &self.shared.site.graph.task(id).name
     }
 

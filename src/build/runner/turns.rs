@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use smol_str::{SmolStr, format_smolstr};
+
 use super::Runner;
 use crate::{
     action::cluster::Absent,
@@ -13,7 +15,7 @@ use crate::{
         Teller,
         crew::{Crew, Message, News},
         lane,
-        log::TaskRecord,
+        log::{Inputs, TaskRecord},
         recipe::Recipe,
         scheduler::Scheduler,
         steps,
@@ -59,7 +61,7 @@ impl Runner {
                     self.task_failed(id, failure, &mut scheduler, teller);
                 }
             }
-            crew.flush();
+            crew.flush(&scheduler);
             if !interrupt.is_set() {
                 crew.help();
             }
@@ -73,19 +75,9 @@ impl Runner {
             for message in self.receive(&inbox) {
                 match message {
                     Message::Task { task, at, news } => match news {
-                        News::Begins(worker) => {
-                            let entry = graph.task(task);
-                            let doing = doing(entry.action, &entry.name);
-                            let task = entry.name.to_string();
-                            let event = Event::TaskStarted {
-                                task,
-                                doing,
-                                worker,
-                            };
-                            teller.tell_of(at, event);
-                        }
+                        News::Begins(worker) => self.began(task, at, worker, teller),
                         News::Waits(on) => {
-                            let task = self.name(task).to_owned();
+                            let task = self.name(task).clone();
                             teller.tell_of(at, Event::TaskWaits { task, on });
                         }
                         News::Lost => crew.lost(task),
@@ -93,9 +85,16 @@ impl Runner {
                             crew.ended(task);
                             scheduler.put_back(task);
                         }
-                        News::Ended { took, result } => {
+                        News::Ended {
+                            began,
+                            took,
+                            result,
+                        } => {
                             crew.ended(task);
-                            self.receive_one(task, at, took, *result, &mut scheduler, teller);
+                            if let Some(worker) = began {
+                                self.began(task, at - took, worker, teller);
+                            }
+                            self.receive_one(task, at, took, result, &mut scheduler, teller);
                         }
                     },
                     // One that was named in the meantime, for a child to find, was synced for that.
@@ -125,6 +124,16 @@ impl Runner {
         messages
     }
 
+    fn began(&self, id: TaskId, at: Instant, worker: usize, teller: &mut Teller) {
+        let task = self.shared.site.graph.task(id);
+        let event = Event::TaskStarted {
+            task: task.name.clone(),
+            doing: doing(task.action, &task.name),
+            worker,
+        };
+        teller.tell_of(at, event);
+    }
+
     fn receive_one(
         &mut self,
         id: TaskId,
@@ -137,7 +146,7 @@ impl Runner {
         match result {
             Err(failure) => self.task_failed(id, failure, scheduler, teller),
             Ok(Done::File(product)) => {
-                let task = self.name(id).to_owned();
+                let task = self.name(id).clone();
                 let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
                 teller.tell_of(at, Event::TaskMade { task, micros });
                 self.waiting.push((id, product, took));
@@ -145,7 +154,7 @@ impl Runner {
                 scheduler.done(id);
             }
             Ok(Done::Command { output, started }) => {
-                let task = self.name(id).to_owned();
+                let task = self.name(id).clone();
                 if !output.is_empty() {
                     teller.tell(Event::Output {
                         task: task.clone(),
@@ -158,7 +167,7 @@ impl Runner {
                     TaskRecord {
                         made: true,
                         output: None,
-                        inputs: vec![],
+                        inputs: Inputs::new(),
                         recipe,
                         started,
                     },
@@ -213,7 +222,7 @@ impl Runner {
                 .written_at()
                 .map_err(|e| format!("cannot look at the build log: {e}"))?;
         }
-        crew.give(id, lane(&graph, id), began_at, child);
+        crew.give(id, began_at, child, scheduler);
         Ok(())
     }
 
@@ -233,7 +242,7 @@ impl Runner {
         }
         let millis = took.as_millis() as u64;
         teller.tell(Event::TaskFinished {
-            task: self.name(id).to_owned(),
+            task: self.name(id).clone(),
             changed,
             did,
             millis,
@@ -273,10 +282,10 @@ impl Runner {
         self.summary.blocked += blocked.len();
         let blocked = blocked
             .into_iter()
-            .map(|b| self.name(b).to_owned())
+            .map(|b| self.name(b).to_string())
             .collect();
         teller.tell(Event::TaskFailed {
-            task: self.name(id).to_owned(),
+            task: self.name(id).clone(),
             cause: failure.cause,
             stderr: failure.stderr,
             blocked,
@@ -284,7 +293,7 @@ impl Runner {
     }
 }
 
-fn doing(action: Action, name: &str) -> String {
+fn doing(action: Action, name: &str) -> SmolStr {
     let verb = match action {
         Action::Key(_) => "make",
         Action::RootCert | Action::CaCert(_) | Action::WorkloadCert(_) => "sign",
@@ -296,5 +305,5 @@ fn doing(action: Action, name: &str) -> String {
         Action::Step(..) => "apply",
         Action::Command(_) => "run",
     };
-    format!("{verb} {name}")
+    format_smolstr!("{verb} {name}")
 }

@@ -1,6 +1,8 @@
 //! Small runs for this module's tests, written as lines.
 #![allow(clippy::unwrap_used)]
 
+use smol_str::SmolStr;
+
 use super::record::{Kind, Record, Task};
 use crate::report::event::{Event, Summary};
 
@@ -31,14 +33,14 @@ pub(super) fn record(lines: &str) -> Record {
         let mut words = line.trim().splitn(4, ' ');
         let at = words.next().unwrap().parse().unwrap();
         let word = words.next().unwrap();
-        let task = words.next().unwrap_or_default().to_owned();
+        let task = words.next().unwrap_or_default().into();
         let more = words.next().unwrap_or_default().to_owned();
         record.note(at, &event(word, task, more));
     }
     record
 }
 
-fn event(word: &str, task: String, more: String) -> Event {
+fn event(word: &str, task: SmolStr, more: String) -> Event {
     match word {
         "planned" => Event::Planned {
             stale: 0,
@@ -46,7 +48,7 @@ fn event(word: &str, task: String, more: String) -> Event {
         },
         "start" => Event::TaskStarted {
             task,
-            doing: String::new(),
+            doing: SmolStr::default(),
             worker: 0,
         },
         "made" => Event::TaskMade {
