@@ -1,10 +1,9 @@
 //! Writes a cluster's `install.yaml` in the dialect of the plan's Istio release. Pure: the plan in,
 //! bytes out, the same bytes for the same plan. It knows nothing of files or of istioctl.
 
-use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::yaml;
+use super::yaml::{self, Node};
 use crate::plan::model::{self, Cluster, DataPlane, IstioVersion, Mesh};
 
 /// Namespace that every Istio release takes for its own unless told otherwise.
@@ -97,7 +96,7 @@ pub fn install_yaml(
     for change in mesh.overrides.iter().chain(&cluster.overrides) {
         let (target, place) = match change.into {
             model::Into::Spec => (&mut spec, "spec"),
-            model::Into::Values => (&mut spec["values"], "spec.values"),
+            model::Into::Values => (spec.at("values"), "spec.values"),
         };
         if !change.value.is_object() {
             return Err(ManifestError {
@@ -105,15 +104,15 @@ pub fn install_yaml(
                 place,
             });
         }
-        merge(target, &change.value);
+        target.merge(&change.value);
     }
     let (api_version, kind) = dialect.api();
     // Without a name the next install prunes gateways that others installed (cluster facts, 1).
-    let metadata = map([
+    let metadata = Node::map([
         ("name", NAME.into()),
         ("namespace", mesh.namespace.as_str().into()),
     ]);
-    let document = map([
+    let document = Node::map([
         ("apiVersion", api_version.into()),
         ("kind", kind.into()),
         ("metadata", metadata),
@@ -124,104 +123,102 @@ pub fn install_yaml(
     Ok(text.into_bytes())
 }
 
-/// What `json!` makes too, of copies: a fleet has thousands of these.
-fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
-    let entries = entries.into_iter();
-    Value::Object(
-        entries
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect(),
-    )
-}
-
-fn spec(mesh: &Mesh, cluster: &Cluster, clusters: &[Cluster], dialect: Dialect) -> Value {
-    let mut spec = json!({});
-    let mut global = json!({});
-    let mut values = json!({});
+fn spec<'a>(
+    mesh: &'a Mesh,
+    cluster: &'a Cluster,
+    clusters: &'a [Cluster],
+    dialect: Dialect,
+) -> Node<'a> {
+    let [mut spec, mut global, mut values] = [(); 3].map(|()| Node::map([]));
     let own_namespace = mesh.namespace != DEFAULT_NAMESPACE;
 
     if !dialect.since(5) && own_namespace {
-        spec["defaultNamespace"] = json!(mesh.namespace);
+        spec.set("defaultNamespace", &mesh.namespace);
     }
     if dialect.mesh_expansion() && cluster.remote_of.is_none() {
-        global["meshExpansion"] = json!({ "enabled": true });
+        global.set("meshExpansion", Node::map([("enabled", true.into())]));
     }
-    global["meshID"] = mesh.id.as_str().into();
-    global["multiCluster"] = map([("clusterName", cluster.name.as_str().into())]);
+    global.set("meshID", mesh.id.as_str());
+    let name = Node::map([("clusterName", cluster.name.as_str().into())]);
+    global.set("multiCluster", name);
     if let Some(network) = &cluster.network {
-        global["network"] = network.as_str().into();
+        global.set("network", network);
     }
     if dialect.mesh_expansion() && cluster.remote_of.is_none() {
         let networks = mesh_networks(mesh, clusters);
-        if !networks.is_empty() {
-            global["meshNetworks"] = Value::Object(networks);
+        if networks != Node::map([]) {
+            global.set("meshNetworks", networks);
         }
     }
     if own_namespace {
-        global["istioNamespace"] = json!(mesh.namespace);
+        global.set("istioNamespace", &mesh.namespace);
     }
     if let Some(domain) = &mesh.trust_domain {
         // The charts read it from meshConfig since 1.9; before, from the global value alone.
         if dialect.since(9) {
-            spec["meshConfig"] = json!({ "trustDomain": domain });
+            spec.set("meshConfig", Node::map([("trustDomain", domain.into())]));
         } else {
-            global["trustDomain"] = json!(domain);
+            global.set("trustDomain", domain);
         }
     }
     if cluster.remote_of.is_some() {
         if let Some(address) = &cluster.discovery_address {
-            global["remotePilotAddress"] = json!(address);
+            global.set("remotePilotAddress", address);
         }
         if let Some(profile) = dialect.remote_profile() {
-            spec["profile"] = json!(profile);
+            spec.set("profile", profile);
             let network = cluster
                 .network
                 .as_ref()
                 .map(|n| format!("/net/{n}"))
                 .unwrap_or_default();
             let path = format!("/inject/cluster/{}{network}", cluster.name);
-            values["istiodRemote"] = json!({ "injectionPath": path });
+            values.set("istiodRemote", Node::map([("injectionPath", path.into())]));
         }
     } else if dialect.since(9) && cluster.has_remotes {
-        global["externalIstiod"] = json!(true);
+        global.set("externalIstiod", true);
         if dialect.external_istiod_by_variable() {
-            values["pilot"] = json!({ "env": { "EXTERNAL_ISTIOD": "true" } });
+            let env = Node::map([("EXTERNAL_ISTIOD", "true".into())]);
+            values.set("pilot", Node::map([("env", env)]));
         }
     }
     let ambient = mesh.data_plane == DataPlane::Ambient;
     if ambient {
-        spec["profile"] = json!("ambient");
+        spec.set("profile", "ambient");
     }
     match (cluster.gateway, ambient) {
         (true, false) => {
-            spec["components"] = map([("ingressGateways", gateways(cluster, dialect))]);
+            let gateways = gateways(cluster, dialect);
+            spec.set("components", Node::map([("ingressGateways", gateways)]));
             // An unknown field before (values_types.proto of 1.9.0 and 1.10.0).
             if dialect.since(10) {
-                let template = map([("injectionTemplate", "gateway".into())]);
-                values["gateways"] = map([("istio-ingressgateway", template)]);
+                let template = Node::map([("injectionTemplate", "gateway".into())]);
+                let gateways = Node::map([("istio-ingressgateway", template)]);
+                values.set("gateways", gateways);
             }
         }
         // Its gateway is an object of the Gateway API, which istiod follows when told so (facts §4.6).
         (true, true) => {
-            values["pilot"] = json!({ "env": { "AMBIENT_ENABLE_MULTI_NETWORK": "true" } })
+            let env = Node::map([("AMBIENT_ENABLE_MULTI_NETWORK", "true".into())]);
+            values.set("pilot", Node::map([("env", env)]));
         }
         (false, _) => {}
     }
     if !dialect.since(5) {
         // Citadel takes cacerts only when told not to sign by itself.
-        values["security"] = json!({ "selfSigned": false });
+        values.set("security", Node::map([("selfSigned", false.into())]));
     }
-    values["global"] = global;
-    spec["values"] = values;
+    values.set("global", global);
+    spec.set("values", values);
     spec
 }
 
 /// The gateways of an install: in one file with istiod, which istioctl starts first. A list replaces the
 /// profile's, so a primary's own ingress gateway is named again (cluster facts §4).
-fn gateways(cluster: &Cluster, dialect: Dialect) -> Value {
-    let port = |name: &str, number: u16, at: u16| {
-        map([
-            ("name", name.into()),
+fn gateways(cluster: &Cluster, dialect: Dialect) -> Node<'_> {
+    let port = |name, number: u16, at: u16| {
+        Node::map([
+            ("name", Node::from(name)),
             ("port", number.into()),
             ("targetPort", at.into()),
         ])
@@ -237,26 +234,29 @@ fn gateways(cluster: &Cluster, dialect: Dialect) -> Value {
         // for it, and its API server calls the webhook at that Service's own port.
         ports.push(port("tls-webhook-host", 443, 15018));
     }
-    let mut label = map([
+    let mut label = Node::map([
         ("istio", "eastwestgateway".into()),
         ("app", EAST_WEST.into()),
     ]);
-    let variable = |name: &str, value: &str| map([("name", name.into()), ("value", value.into())]);
+    let variable = |name, value| Node::map([("name", Node::from(name)), ("value", value)]);
     let mut env = Vec::new();
     // What the gateway's own configuration tells since 1.11 (gen-eastwest-gateway.sh of 1.11.0).
     if !dialect.since(11) {
-        env.push(variable("ISTIO_META_ROUTER_MODE", "sni-dnat"));
+        env.push(variable("ISTIO_META_ROUTER_MODE", "sni-dnat".into()));
     }
     if let Some(network) = &cluster.network {
-        label["topology.istio.io/network"] = network.as_str().into();
+        label.set("topology.istio.io/network", network);
         // Traffic to other networks' services comes in here, so it must see this network only.
-        env.push(variable("ISTIO_META_REQUESTED_NETWORK_VIEW", network));
+        env.push(variable(
+            "ISTIO_META_REQUESTED_NETWORK_VIEW",
+            network.into(),
+        ));
     }
-    let mut k8s = map([("service", map([("ports", ports.into())]))]);
+    let mut k8s = Node::map([("service", Node::map([("ports", ports.into())]))]);
     if !env.is_empty() {
-        k8s["env"] = env.into();
+        k8s.set("env", env);
     }
-    let east_west = map([
+    let east_west = Node::map([
         ("name", EAST_WEST.into()),
         ("enabled", true.into()),
         ("label", label),
@@ -264,7 +264,7 @@ fn gateways(cluster: &Cluster, dialect: Dialect) -> Value {
     ]);
     let mut gateways = Vec::new();
     if cluster.remote_of.is_none() {
-        gateways.push(map([
+        gateways.push(Node::map([
             ("name", "istio-ingressgateway".into()),
             ("enabled", true.into()),
         ]));
@@ -275,42 +275,26 @@ fn gateways(cluster: &Cluster, dialect: Dialect) -> Value {
 
 /// Every network of the mesh with the clusters on it. The registry's name is the cluster's: with
 /// `clusterName` set, `Kubernetes` matches nothing (facts F0.5).
-fn mesh_networks(mesh: &Mesh, clusters: &[Cluster]) -> Map<String, Value> {
+fn mesh_networks<'a>(mesh: &Mesh, clusters: &'a [Cluster]) -> Node<'a> {
     let gateway = format!("istio-ingressgateway.{}.svc.cluster.local", mesh.namespace);
-    let mut networks = Map::new();
+    let mut networks = Node::map([]);
     for network in clusters.iter().filter_map(|c| c.network.as_ref()) {
         let members = clusters
             .iter()
             .filter(|c| c.network.as_ref() == Some(network));
-        let endpoints: Vec<_> = members.map(|c| json!({ "fromRegistry": c.name })).collect();
-        let gateways = json!([{ "registry_service_name": gateway, "port": 443 }]);
-        networks.insert(
-            network.clone(),
-            json!({ "endpoints": endpoints, "gateways": gateways }),
-        );
+        let endpoint = |c: &'a Cluster| Node::map([("fromRegistry", c.name.as_str().into())]);
+        let endpoints: Vec<_> = members.map(endpoint).collect();
+        let gateway = Node::map([
+            ("registry_service_name", gateway.clone().into()),
+            ("port", 443.into()),
+        ]);
+        let both = [
+            ("endpoints", endpoints.into()),
+            ("gateways", vec![gateway].into()),
+        ];
+        networks.set(network, Node::map(both));
     }
     networks
-}
-
-/// Merges maps by key; anything else replaces, and null removes (RFC 7386).
-fn merge(into: &mut Value, change: &Value) {
-    let (Some(map), Some(changes)) = (into.as_object_mut(), change.as_object()) else {
-        *into = change.clone();
-        return;
-    };
-    for (key, value) in changes {
-        match value {
-            Value::Null => drop(map.shift_remove(key)),
-            Value::Object(_) => {
-                let slot = map.entry(key.clone()).or_insert(Value::Null);
-                if !slot.is_object() {
-                    *slot = json!({});
-                }
-                merge(slot, value);
-            }
-            _ => drop(map.insert(key.clone(), value.clone())),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -318,6 +302,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::{sync::Arc, time::Duration};
+
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::plan::model::{CaSpec, ChainForm, KeyAlgorithm, Override, Subject, Validity};
