@@ -179,8 +179,8 @@ fn quoted(text: &str) -> Cow<'_, str> {
     const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
     let word = text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "._/-".contains(c))
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'-'))
         && !WORDS.iter().any(|w| w.eq_ignore_ascii_case(text));
     if word {
         return text.into();

@@ -2,7 +2,6 @@
 //! what is published.
 
 use std::{
-    collections::{HashMap, HashSet},
     io,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -11,6 +10,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 use super::{
     lane,

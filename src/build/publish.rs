@@ -84,6 +84,8 @@ pub struct Publisher {
     stage: Utf8PathBuf,
     archive: Utf8PathBuf,
     device: u64,
+    /// The folder that the stage's own stands in, and its filesystem: nearly every folder goes there.
+    home: (Utf8PathBuf, Option<u64>),
     next: AtomicU64,
     places: Mutex<HashMap<String, Slot>>,
     /// Folders in which names were given; `None` once a folder was made.
@@ -106,6 +108,8 @@ impl Publisher {
         disk.make_dir(&stage, 0o700)?;
         empty(&*disk, &stage)?;
         let device = disk.stat(&stage)?.map_or(0, |s| s.device);
+        let home = state.parent().unwrap_or(state);
+        let home = (home.to_owned(), device_of(&*disk, home)?);
         let stamp = now.format(format_description!(
             "[year][month][day]T[hour][minute][second]Z"
         ));
@@ -115,6 +119,7 @@ impl Publisher {
             stage,
             archive,
             device,
+            home,
             next: AtomicU64::new(0),
             places: Mutex::default(),
             renamed: Mutex::new(Some(BTreeSet::new())),
@@ -173,7 +178,11 @@ impl Publisher {
                 },
                 None => {
                     let above = dir.parent().unwrap_or(dir);
-                    if self.device_of(above)? == Some(self.device) {
+                    let at = match &self.home {
+                        (home, device) if above.as_str() == home.as_str() => *device,
+                        _ => self.device_of(above)?,
+                    };
+                    if at == Some(self.device) {
                         let folder = number();
                         self.disk
                             .make_dir(&self.stage.join(folder.to_string()), 0o755)?;
@@ -201,9 +210,8 @@ impl Publisher {
         })
     }
 
-    /// The filesystem of a folder; `None` where there is none. `/.` looks through one that is a link.
     fn device_of(&self, dir: &Utf8Path) -> io::Result<Option<u64>> {
-        Ok(self.disk.stat(&dir.join("."))?.map(|s| s.device))
+        device_of(&*self.disk, dir)
     }
 
     /// Removes what an ended run staged beside its targets.
@@ -390,6 +398,11 @@ impl Publisher {
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The filesystem of a folder; `None` where there is none. `/.` looks through one that is a link.
+fn device_of(disk: &dyn Disk, dir: &Utf8Path) -> io::Result<Option<u64>> {
+    Ok(disk.stat(&dir.join("."))?.map(|s| s.device))
 }
 
 /// Removes all that is in a folder of meshplan's own.

@@ -1,11 +1,9 @@
 //! Plan to graph: the one place that knows which files and steps a mesh is made of.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use foldhash::{HashMap, HashSet, HashSetExt};
 use indexmap::IndexMap;
 use smallvec::{SmallVec, smallvec};
 use smol_str::{SmolStr, format_smolstr};

@@ -1,9 +1,8 @@
 //! Nodes to a checked plan: which nodes a plan has, what its mesh is, and what must hold among its
 //! clusters. It goes on after every mistake, so that one run tells them all.
 
-use std::collections::{HashMap, HashSet};
-
 use camino::Utf8PathBuf;
+use foldhash::{HashMap, HashMapExt, HashSet};
 use serde_json::Value as Json;
 
 use super::{

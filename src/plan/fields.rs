@@ -1,9 +1,10 @@
 //! Reading a node's fields: which words may stand where, how often, and with what kind of value. It
 //! knows the shape of nodes, not what a mesh is.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 use super::{
     Request, Surroundings, normalize,

@@ -2,13 +2,12 @@
 //! of one form, and a form is parsed once: for the others, the parsed node takes their strings and
 //! places. It does not know what a node means.
 
-use std::collections::{HashMap, HashSet};
-
 use super::{
     problem::Span,
     split::Chunk,
     syntax::{Node, Property, Scalar, Value},
 };
+use foldhash::{HashMap, HashSet, HashSetExt};
 
 /// A plan with more forms than that gains nothing from keeping them.
 const MAX_FORMS: usize = 64;

@@ -84,6 +84,14 @@ pub(super) struct Eyes<'a> {
     pub(super) news: Vec<(SmolStr, FileRecord)>,
 }
 
+/// True of what stands in that folder itself. Paths are normalized: their texts tell as much as their parts, which take
+/// ten times as long.
+pub(super) fn is_in(path: &Utf8Path, dir: &Utf8Path) -> bool {
+    let name = path.as_str().strip_prefix(dir.as_str());
+    name.and_then(|rest| rest.strip_prefix('/'))
+        .is_some_and(|name| !name.contains('/'))
+}
+
 impl Eyes<'_> {
     pub(super) fn look(&mut self, file: FileId) -> Seen {
         if let Some(seen) = self.seen.get(file) {
@@ -103,7 +111,7 @@ impl Eyes<'_> {
         let is_listed =
             |names: &HashSet<String>| names.contains(dir.file_name().unwrap_or_default());
         let kind = match names {
-            Some(names) if dir.parent() == Some(*work_dir) && !is_listed(names) => None,
+            Some(names) if is_in(dir, work_dir) && !is_listed(names) => None,
             _ => self.disk.kind(dir)?,
         };
         self.folders.insert(dir.to_string(), kind);

@@ -213,7 +213,8 @@ impl Judge<'_> {
         };
         // A folder of a cluster that is a link leads out of the work directory.
         let path = &self.graph.file_at(output).path;
-        if let Some(dir) = path.parent().filter(|d| *d != self.plan.work_dir) {
+        let below = || !look::is_in(path, &self.plan.work_dir);
+        if let Some(dir) = path.parent().filter(|_| below()) {
             match self.eyes.folder(dir) {
                 Ok(Some(Kind::Link)) => {
                     return Some(format!(

@@ -1,12 +1,10 @@
 //! Verdicts as data: what is asked, what a task is in and why, what else was found. Nothing here
 //! decides anything.
 
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
-};
+use std::borrow::Cow;
 
 use camino::Utf8Path;
+use foldhash::{HashMap, HashSet};
 use smol_str::SmolStr;
 
 use crate::{

@@ -5,12 +5,13 @@ mod group;
 mod turns;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     sync::{Arc, Mutex, atomic::AtomicBool},
     thread,
     time::Instant,
 };
 
+use foldhash::{HashSet, HashSetExt};
 use smol_str::SmolStr;
 
 use super::{
