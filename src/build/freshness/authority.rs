@@ -149,7 +149,7 @@ impl Judge<'_> {
     }
 
     /// A file that was made with a key and would be worth nothing with another.
-    pub(super) fn came_from_key(&mut self, owner: Owner) -> Option<String> {
+    pub(super) fn came_from_key(&self, owner: Owner) -> Option<String> {
         let plan = self.plan;
         match owner {
             Owner::Cluster(c) => {
@@ -174,8 +174,8 @@ impl Judge<'_> {
     }
 
     /// The first of these files that stands in the folder of a cluster or a workload.
-    fn holds(&mut self, name: &str, files: &[Named]) -> Option<String> {
-        if self.eyes.is_unmade(name) {
+    fn holds(&self, name: &str, files: &[Named]) -> Option<String> {
+        if self.eyes.is_unlisted(name) {
             return None;
         }
         let mut names = files.iter().map(|file| file(&self.plan.files, name));

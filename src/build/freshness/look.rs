@@ -75,7 +75,7 @@ pub(super) struct Eyes<'a> {
     pub(super) disk: &'a dyn Look,
     pub(super) seen: Sights,
     /// Folders of outputs, each looked at once.
-    pub(super) folders: HashMap<String, Option<Kind>>,
+    pub(super) folders: HashMap<&'a str, Option<Kind>>,
     /// The work directory, and the names in it where they were listed.
     pub(super) work_dir: (&'a Utf8Path, Option<HashSet<String>>),
     /// Files that will be brought back, and from where: their bytes are there already.
@@ -92,7 +92,7 @@ pub(super) fn is_in(path: &Utf8Path, dir: &Utf8Path) -> bool {
         .is_some_and(|name| !name.contains('/'))
 }
 
-impl Eyes<'_> {
+impl<'a> Eyes<'a> {
     pub(super) fn look(&mut self, file: FileId) -> Seen {
         if let Some(seen) = self.seen.get(file) {
             return seen.clone();
@@ -103,33 +103,29 @@ impl Eyes<'_> {
     }
 
     /// What a folder is; `None` where there is none.
-    pub(super) fn folder(&mut self, dir: &Utf8Path) -> io::Result<Option<Kind>> {
+    pub(super) fn folder(&mut self, dir: &'a Utf8Path) -> io::Result<Option<Kind>> {
         if let Some(kind) = self.folders.get(dir.as_str()) {
             return Ok(*kind);
         }
-        let (work_dir, names) = &self.work_dir;
-        let is_listed =
-            |names: &HashSet<String>| names.contains(dir.file_name().unwrap_or_default());
-        let kind = match names {
-            Some(names) if is_in(dir, work_dir) && !is_listed(names) => None,
-            _ => self.disk.kind(dir)?,
+        let name = dir.file_name().unwrap_or_default();
+        let kind = match is_in(dir, self.work_dir.0) && self.is_unlisted(name) {
+            true => None,
+            false => self.disk.kind(dir)?,
         };
-        self.folders.insert(dir.to_string(), kind);
+        self.folders.insert(dir.as_str(), kind);
         Ok(kind)
     }
 
     /// True where not even the folder of a file is there: a new mesh has thousands of such files.
-    fn is_nowhere(&mut self, path: &Utf8Path) -> bool {
+    fn is_nowhere(&mut self, path: &'a Utf8Path) -> bool {
         let dir = path.parent();
         dir.is_some_and(|dir| matches!(self.folder(dir), Ok(None)))
     }
 
-    /// True where the work directory has no folder of that name.
-    pub(super) fn is_unmade(&mut self, name: &str) -> bool {
-        match &self.work_dir {
-            (_, Some(names)) if !names.contains(name) => true,
-            (work_dir, _) => matches!(self.folder(&work_dir.join(name)), Ok(None)),
-        }
+    /// True where the work directory was listed and has nothing of that name.
+    pub(super) fn is_unlisted(&self, name: &str) -> bool {
+        let names = self.work_dir.1.as_ref();
+        names.is_some_and(|names| !names.contains(name))
     }
 
     fn look_now(&mut self, file: FileId) -> Seen {
