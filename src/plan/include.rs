@@ -266,7 +266,11 @@ fn parse_all(
         (*place, (nodes, problems))
     };
     let all = |places: &[usize]| places.iter().map(one).collect::<Vec<_>>();
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    // To be told of the cores costs as much as to parse some of these.
+    let cores = match places.len() {
+        ..=WORTH => 1,
+        _ => thread::available_parallelism().map_or(1, NonZero::get),
+    };
     let share = places.len().div_ceil(cores).max(WORTH);
     thread::scope(|scope| {
         let all = &all;

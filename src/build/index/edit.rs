@@ -176,7 +176,7 @@ pub(in super::super) fn renew(
         let small = [
             (Section::Head, serde_json::to_vec(&head).ok()?),
             (Section::Text, text.into_bytes()),
-            (Section::Nodes, serde_json::to_vec(&nodes).ok()?),
+            (Section::Nodes, nodes.to_bytes()),
         ];
         let long = [
             (Section::Found, found.as_slice(), found_anew),

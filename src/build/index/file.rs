@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::host::{Disk, patch_at, read_at};
 
-const HEADER: &[u8] = b"meshplan-index 1\n";
+const HEADER: &[u8] = b"meshplan-index 2\n";
 /// The file with the header, a length and checksum of each section, and the small sections.
 const SMALL: &str = "index";
 /// The file of the long ones.

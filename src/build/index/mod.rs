@@ -234,7 +234,7 @@ pub(super) fn remember(
         if let Some(nodes) = Nodes::of(text, plan, &site.graph) {
             index.put_long(disk, Section::Places, &flat::places(log.places()?)?)?;
             small.push((Section::Text, text.as_bytes().to_vec()));
-            small.push((Section::Nodes, serde_json::to_vec(&nodes).ok()?));
+            small.push((Section::Nodes, nodes.to_bytes()));
         }
         index.end(disk, &small);
         Some(())
@@ -350,7 +350,7 @@ fn look_up(
         false => {
             let text = String::from_utf8(Look::read(machine, &path).ok()?).ok()?;
             let old = String::from_utf8(index.read(Section::Text)?).ok()?;
-            let nodes: Nodes = index.json(Section::Nodes)?;
+            let nodes = Nodes::of_bytes(&index.read(Section::Nodes)?)?;
             // What is undone elsewhere is told by its number alone.
             if head.undone > 0 && (details || head.owners <= OWNERS) {
                 return None;
@@ -451,7 +451,10 @@ fn unchanged(folder: &Folder, found: Records, as_known: bool) -> bool {
     };
     // A thread costs about as much as 50 looks.
     let blocks = todo.lock().unwrap_or_else(PoisonError::into_inner).0.len() / (BLOCK * 64);
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = match blocks {
+        0 => 1,
+        _ => thread::available_parallelism().map_or(1, NonZero::get),
+    };
     let core = Core::current();
     let elsewhere = || {
         core.leave();

@@ -9,7 +9,6 @@
 use std::{io, ops::Range};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use serde::{Deserialize, Serialize};
 
 use crate::{
     action::manifest,
@@ -23,7 +22,7 @@ use crate::{
 };
 
 /// The nodes of a plan's text, and what of its clusters matters to others.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Nodes {
     /// First and last byte of each top-level node.
     places: Vec<(u32, u32)>,
@@ -62,6 +61,9 @@ fn word(text: &str) -> &str {
 
 const CLUSTER: &str = "cluster";
 
+/// Bytes of a node.
+const NODE: usize = 4 * 4;
+
 impl Nodes {
     /// Of a plan that can be cut at all.
     pub(super) fn of(text: &str, plan: &Plan, graph: &Graph) -> Option<Self> {
@@ -82,6 +84,42 @@ impl Nodes {
             places,
             networks,
             several: plan.mesh.several_networks,
+        })
+    }
+
+    /// As bytes that are read without a parser: whether there are several networks (u8), then of each node its
+    /// first and last byte, whether it is a cluster, and its network (u32 each, little endian).
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(1 + NODE * self.places.len());
+        bytes.push(self.several.into());
+        for ((start, end), network) in self.places.iter().zip(&self.networks) {
+            let is_cluster = network.is_some().into();
+            for word in [*start, *end, is_cluster, network.unwrap_or_default()] {
+                bytes.extend(word.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// Reads them; `None` where they are of no such nodes.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let (several, bytes) = bytes.split_first()?;
+        let (each, []) = bytes.as_chunks::<NODE>() else {
+            return None;
+        };
+        let word = |node: &[u8; NODE], place: usize| {
+            node.as_chunks()
+                .0
+                .get(place)
+                .map_or(0, |word| u32::from_le_bytes(*word))
+        };
+        let each = || each.iter();
+        Some(Self {
+            places: each().map(|n| (word(n, 0), word(n, 1))).collect(),
+            networks: each()
+                .map(|n| (word(n, 2) != 0).then(|| word(n, 3)))
+                .collect(),
+            several: *several != 0,
         })
     }
 
