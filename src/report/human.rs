@@ -8,15 +8,10 @@ use smol_str::SmolStr;
 
 use super::{
     Options, Verbosity,
-    event::{Event, Summary, Verdict, Why},
-    pods::{row, table},
-    summary::sentence,
+    ending::Ending,
+    event::{Event, Verdict, Why},
     text::{Ink, Paint, block, clean, clean_line, count, hang, length, names},
 };
-
-/// So many failures are named again at the end, and as many in a row of one cause as they happen: a full disk fails
-/// a thousand files in one breath.
-const FAILURES: usize = 20;
 
 /// Lines of one event; both may be empty.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,7 +22,7 @@ pub(super) struct Lines {
     pub(super) talk: String,
 }
 
-/// Turns events into lines, and remembers what the end has to say again.
+/// Turns events into lines.
 pub(super) struct Human {
     options: Options,
     /// Tell each task as it ends.
@@ -39,17 +34,7 @@ pub(super) struct Human {
     done: usize,
     adopted: usize,
     work_dir: String,
-    failures: Vec<String>,
-    /// The last failure's cause, and how many in a row had it.
-    cause: (String, usize),
-    /// Some were not told.
-    hidden: bool,
-    refusals: Vec<String>,
-    undone: String,
-    /// How many owners of undone steps were told of.
-    owners: usize,
-    /// Rows of the table of pods.
-    pods: Vec<[String; 6]>,
+    ending: Ending,
 }
 
 impl Human {
@@ -64,13 +49,7 @@ impl Human {
             done: 0,
             adopted: 0,
             work_dir: String::new(),
-            failures: Vec::new(),
-            cause: (String::new(), 0),
-            hidden: false,
-            refusals: Vec::new(),
-            undone: String::new(),
-            owners: 0,
-            pods: Vec::new(),
+            ending: Ending::new(options.verbosity, Paint(options.color)),
         }
     }
 
@@ -107,7 +86,7 @@ impl Human {
                 self.talk_if(self.each && self.is(Verbosity::Normal), text)
             }
             Event::Pods { cluster, pods } => {
-                self.pods.extend(pods.iter().map(|pod| row(cluster, pod)));
+                self.ending.pods(cluster, pods);
                 Lines::default()
             }
             Event::Output { task, text } => {
@@ -136,7 +115,7 @@ impl Human {
                 why,
                 how,
             } => {
-                self.note_undone(cluster, steps, why, how);
+                self.ending.undone(cluster, steps, why, how);
                 Lines::default()
             }
             Event::Timings { file } => {
@@ -147,7 +126,9 @@ impl Human {
             Event::Error { message, .. } => {
                 self.talk_if(true, format!("meshplan: {}\n", clean(message).trim_end()))
             }
-            Event::RunFinished(summary) => self.summary(summary),
+            Event::RunFinished(summary) => {
+                self.talk_if(true, self.ending.lines(summary, &self.work_dir))
+            }
         }
     }
 
@@ -207,7 +188,7 @@ impl Human {
             let _ = writeln!(line, "         also: {reason}");
         }
         if verdict == Verdict::Refused {
-            self.refusals.push(format!("{task}: {first}"));
+            self.ending.refused(format!("{task}: {first}"));
         }
         if self.lists_verdicts() {
             return Lines {
@@ -286,15 +267,7 @@ impl Human {
         self.doing.remove(task);
         let task = clean_line(task);
         let cause = clean(cause);
-        let first = cause
-            .lines()
-            .find(|l| !l.trim().is_empty())
-            .unwrap_or("no cause is known");
-        self.failures.push(format!("{task}: {}", first.trim()));
-        if self.cause.0 != cause {
-            self.cause = (cause.clone().into_owned(), 0);
-        }
-        self.cause.1 += 1;
+        let told = self.ending.failed(&task, &cause, !stderr.is_empty());
         let mut talk = format!(
             "{} {task}: {}",
             self.paint.ink(Ink::Red, "failed:"),
@@ -312,32 +285,7 @@ impl Human {
                 names(blocked)
             );
         }
-        let told = self.cause.1 <= FAILURES || !stderr.is_empty() || self.is(Verbosity::Verbose);
-        self.hidden |= !told;
         self.talk_if(told, talk)
-    }
-
-    /// Notes wait for the end, where they are not scrolled away.
-    fn note_undone(&mut self, cluster: &str, steps: &[String], why: &str, how: &str) {
-        self.owners += 1;
-        if self.owners > OWNERS && !self.is(Verbosity::Verbose) {
-            self.undone.clear();
-            return;
-        }
-        let word = self.paint.ink(Ink::Cyan, "undone:");
-        let _ = write!(
-            self.undone,
-            "{word} {}: {}: {}",
-            clean_line(cluster),
-            names(steps),
-            hang(why, "        ")
-        );
-        let _ = write!(
-            self.undone,
-            "    {} {}",
-            self.paint.ink(Ink::Cyan, "to have it done:"),
-            hang(how, "        ")
-        );
     }
 
     fn problems(&self, problems: &serde_json::Value) -> Lines {
@@ -355,62 +303,12 @@ impl Human {
         }
         self.talk_if(true, talk)
     }
-
-    fn summary(&mut self, summary: &Summary) -> Lines {
-        let Summary {
-            ran,
-            exit_code,
-            dry_run,
-            ..
-        } = *summary;
-        let well = exit_code == 0;
-        let mut talk = String::new();
-        if self.is(Verbosity::Normal) {
-            talk.push_str(&table(&self.pods));
-        }
-        // Who had nothing to do has read the notes before.
-        let idle = well && ran == 0 && !dry_run;
-        let listed = !self.undone.is_empty()
-            && (!well || self.is(Verbosity::Verbose) || (!idle && self.is(Verbosity::Normal)));
-        if listed {
-            talk.push_str(&self.undone);
-        }
-        // Refusals are told before anything runs: only then can they have been scrolled away.
-        let refusals = if ran > 0 && !dry_run {
-            self.refusals.as_slice()
-        } else {
-            &[]
-        };
-        for (word, list) in [
-            ("refused:", refusals),
-            ("failed:", self.failures.as_slice()),
-        ] {
-            for line in list.iter().take(FAILURES) {
-                let _ = writeln!(talk, "  {} {line}", self.paint.ink(Ink::Red, word));
-            }
-            if list.len() > FAILURES {
-                let which = if self.hidden { " (-v tells which)" } else { "" };
-                let _ = writeln!(talk, "  and {} more{which}", list.len() - FAILURES);
-            }
-        }
-        if !well || self.is(Verbosity::Normal) {
-            let _ = writeln!(
-                talk,
-                "{}",
-                sentence(summary, idle, listed, &self.work_dir, self.paint)
-            );
-        }
-        self.talk_if(true, talk)
-    }
 }
-
-/// Undone steps of so many owners are listed without being asked for; a fleet's would bury what was done.
-pub(crate) const OWNERS: usize = 10;
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::report::{Format, testing};
+    use crate::report::{Format, ending::FAILURES, event::Summary, testing};
 
     pub(in crate::report) fn options(verbosity: Verbosity) -> Options {
         Options {

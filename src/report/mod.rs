@@ -1,6 +1,7 @@
 //! What people and programs are told of a run: events in, lines out. Nothing here knows what a task
 //! does, and nothing here decides anything.
 
+mod ending;
 pub mod event;
 mod human;
 pub mod json;
@@ -18,9 +19,9 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use ending::OWNERS;
 use event::Event;
 use human::Human;
-pub(crate) use human::OWNERS;
 use json::Json;
 use plain::{Pen, Plain};
 use progress::{Progress, Screen};
