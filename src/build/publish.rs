@@ -88,6 +88,8 @@ pub struct Publisher {
     home: (Utf8PathBuf, Option<u64>),
     next: AtomicU64,
     places: Mutex<HashMap<String, Slot>>,
+    /// Folders made aside whose files get their names one by one, and which then are empty.
+    parted: Mutex<Vec<u64>>,
     /// Folders in which names were given; `None` once a folder was made.
     renamed: Mutex<Option<BTreeSet<Utf8PathBuf>>>,
     stamp: String,
@@ -122,6 +124,7 @@ impl Publisher {
             home,
             next: AtomicU64::new(0),
             places: Mutex::default(),
+            parted: Mutex::default(),
             renamed: Mutex::new(Some(BTreeSet::new())),
             stamp,
         })
@@ -230,12 +233,16 @@ impl Publisher {
         let slot = self.slot(dir);
         let mut place = held(&slot);
         let whole = match &*place {
-            Some(Place::Apart { folder, files }) if *files == count => {
+            Some(Place::Apart { folder, files }) => {
                 let at = self.stage.join(folder.to_string());
-                self.disk.rename(&at, dir).is_ok()
+                let whole = *files == count && self.disk.rename(&at, dir).is_ok();
+                if !whole {
+                    held(&self.parted).push(*folder);
+                }
+                whole
             }
             Some(Place::There { .. }) => return Ok(false),
-            _ => false,
+            None => false,
         };
         if !whole {
             self.disk.make_dir(dir, 0o755)?;
@@ -376,6 +383,10 @@ impl Publisher {
     /// # Errors
     /// As of the syncs.
     pub fn sync_published(&self, log: &Utf8Path) -> io::Result<()> {
+        // Only now does nobody write into them any more. What stays is the next run's to remove.
+        for folder in held(&self.parted).drain(..) {
+            let _ = self.disk.remove_dir(&self.stage.join(folder.to_string()));
+        }
         if let Some(dirs) = self.renamed().as_ref().filter(|dirs| dirs.len() <= FEW) {
             // First the archive: no old file must be gone from its folder and not yet be there.
             let archive = dirs.get(&self.archive).into_iter();
@@ -417,4 +428,34 @@ fn empty(disk: &dyn Disk, dir: &Utf8Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::host::RealDisk;
+
+    #[test]
+    fn a_folder_whose_files_come_in_two_groups_leaves_nothing_in_the_stage() {
+        let root = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(root.path()).unwrap();
+        let disk = Arc::new(RealDisk);
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let publisher = Publisher::open(disk, &root.join(".meshplan"), now).unwrap();
+        let dir = root.join("c1");
+        let files = ["install.yaml", "ca-key.pem"].map(|name| dir.join(name));
+        let staged = files
+            .each_ref()
+            .map(|to| publisher.stage(to, 0o600, false, b"x").unwrap());
+        // The second is written while the first, alone in its group, is made durable.
+        assert!(!publisher.publish_folder(&dir, 1).unwrap());
+        for (staged, to) in staged.iter().zip(&files) {
+            publisher.publish(staged, to, None).unwrap();
+        }
+        publisher.sync_published(root).unwrap();
+        let left = std::fs::read_dir(publisher.stage_dir()).unwrap().count();
+        assert_eq!((left, std::fs::read_dir(&dir).unwrap().count()), (0, 2));
+    }
 }
