@@ -220,6 +220,24 @@ fn a_second_meshplan_is_told_who_is_at_work_and_a_child_left_behind_is_found() {
 }
 
 #[test]
+fn a_command_says_of_itself_what_the_list_of_commands_says_of_it() {
+    let world = World::new(TWO);
+    let whole = world.meshplan(&["--help"]).exits(0).stdout;
+    let commands = whole
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .map_while(|line| line.trim().split_once(' '))
+        .filter(|(name, _)| *name != "help");
+    let listed: Vec<_> = commands.collect();
+    assert!(listed.len() > 10, "{whole}");
+    for (name, about) in listed {
+        let own = world.meshplan(&[name, "--help"]).exits(0).stdout;
+        assert!(own.starts_with(about.trim()), "{name}: {own}");
+    }
+}
+
+#[test]
 fn a_reader_that_leaves_ends_nothing() {
     let world = World::new(TWO);
     for args in [&["list", "plan.kdl"][..], &["graph", "plan.kdl"], &["man"]] {

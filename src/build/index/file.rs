@@ -105,6 +105,11 @@ impl Index {
         (crc32fast::hash(&bytes) == sum).then_some(bytes)
     }
 
+    /// Bytes of a section.
+    pub(super) fn length(&self, section: Section) -> u64 {
+        self.table[section as usize].length
+    }
+
     pub(super) fn json<T: DeserializeOwned>(&self, section: Section) -> Option<T> {
         serde_json::from_slice(&self.read(section)?).ok()
     }

@@ -17,9 +17,8 @@ mod witness;
 
 use std::{
     borrow::Cow,
-    num::NonZero,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -47,12 +46,15 @@ pub(super) use edit::renew;
 pub use edit::{Edited, Rest, Slice, Whole};
 use file::{Index, Section};
 use flat::Records;
-use slice::Nodes;
+use slice::{Cut, Nodes};
 pub use witness::Witness;
 use witness::{Asked, Found};
 
 /// Records that a thread takes at a time.
 const BLOCK: usize = 128;
+
+/// Threads that look beside the one that was there.
+const THREADS: u64 = 7;
 
 /// What was asked of meshplan, apart from what the machine answers: a digest of it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -330,44 +332,27 @@ fn look_up(
     let lock = Lock::take(&state.join("lock"), "meshplan run").ok()?;
     let index = Index::open(&state)?;
     let mut head: Head = index.json(Section::Head)?;
-    let path = normalize(&request.cwd.join(request.file));
-    let settled = head.question == Question::new(request)
-        && Maker::this().is_some_and(|this| this == head.maker)
-        && head.work_dir == work_dir
-        && (head.since..head.until).contains(&now)
-        && Surroundings::list(machine, &state.join("stage")).is_ok_and(|left| left.is_empty())
-        && log_stamp(&state, machine) == Some(head.log)
-        && is_readable(machine, &path);
-    if !settled {
-        return None;
-    }
-    let (of_plan, rest): (Vec<_>, Vec<_>) = head.asked.iter().partition(|asked| asked.is_of(&path));
-    if !rest.iter().all(|asked| asked.still(machine)) {
-        return None;
-    }
-    let cut = match of_plan.iter().all(|asked| asked.still(machine)) {
-        true => None,
-        false => {
-            let text = String::from_utf8(Look::read(machine, &path).ok()?).ok()?;
-            let old = String::from_utf8(index.read(Section::Text)?).ok()?;
-            let nodes = Nodes::of_bytes(&index.read(Section::Nodes)?)?;
-            // What is undone elsewhere is told by its number alone.
-            if head.undone > 0 && (details || head.owners <= OWNERS) {
-                return None;
-            }
-            Some((nodes.cut(&old, &text)?, text))
-        }
-    };
-    let found = index.read(Section::Found)?;
     let folder = Folder::open(&work_dir).ok()?;
     let names = names_stamp(&folder, SystemClock.now());
-    if !unchanged(
-        &folder,
-        Records(&found),
-        names.is_some() && names == head.names,
-    ) {
-        return None;
-    }
+    let looks = Looks {
+        index: &index,
+        folder,
+        as_known: names.is_some() && names == head.names,
+        found: OnceLock::new(),
+        passed: Mutex::new(0),
+        changed: AtomicBool::new(false),
+    };
+    // One thread finds out whether the question is the same while others look at files.
+    let cut = looks.beside(|| {
+        let same = head.question == Question::new(request)
+            && Maker::this().is_some_and(|this| this == head.maker)
+            && head.work_dir == work_dir
+            && (head.since..head.until).contains(&now)
+            && Surroundings::list(machine, &state.join("stage")).is_ok_and(|left| left.is_empty())
+            && log_stamp(&state, machine) == Some(head.log);
+        same.then(|| plan_cut(request, machine, &head, &index, details))?
+    })?;
+    let found = looks.unchanged()?;
     let anew = names.is_some() && names != head.names;
     head.names = names;
     if let Some((cut, text)) = cut {
@@ -378,7 +363,7 @@ fn look_up(
             found,
             cut,
             text,
-            path,
+            path: normalize(&request.cwd.join(request.file)),
         })));
     }
     let left = match details {
@@ -400,6 +385,33 @@ fn look_up(
         undone: head.undone,
         events,
     }))
+}
+
+/// Where the plan was edited, if it was, with its new text. `None` where what it is read with changed too, or the
+/// edit is not one that the index knows how to cut out.
+fn plan_cut(
+    request: &plan::Request,
+    machine: &RealDisk,
+    head: &Head,
+    index: &Index,
+    details: bool,
+) -> Option<Option<(Cut, String)>> {
+    let path = normalize(&request.cwd.join(request.file));
+    let (of_plan, rest): (Vec<_>, Vec<_>) = head.asked.iter().partition(|asked| asked.is_of(&path));
+    if !is_readable(machine, &path) || !rest.iter().all(|asked| asked.still(machine)) {
+        return None;
+    }
+    if of_plan.iter().all(|asked| asked.still(machine)) {
+        return Some(None);
+    }
+    let text = String::from_utf8(Look::read(machine, &path).ok()?).ok()?;
+    let old = String::from_utf8(index.read(Section::Text)?).ok()?;
+    let nodes = Nodes::of_bytes(&index.read(Section::Nodes)?)?;
+    // What is undone elsewhere is told by its number alone.
+    if head.undone > 0 && (details || head.owners <= OWNERS) {
+        return None;
+    }
+    Some(Some((nodes.cut(&old, &text)?, text)))
 }
 
 /// A moment in nanoseconds by which a folder's mtime must lie back, for the next change in it to have another:
@@ -428,44 +440,82 @@ fn note_names(index: Index, head: &Head) {
     }
 }
 
-/// Whether every path is what it was seen to be. Where the work directory's own names are `as_known`, so is
-/// what kind of thing each of them is.
-fn unchanged(folder: &Folder, found: Records, as_known: bool) -> bool {
-    let (todo, changed) = (Mutex::new(found), AtomicBool::new(false));
-    let work = || {
-        while !changed.load(Ordering::Relaxed) {
-            let block = todo
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .block(BLOCK);
-            let Some(block) = block else { break };
+/// The looks at every path that the index has: whether each is what it was seen to be. Where the work directory's
+/// own names are `as_known`, so is what kind of thing each of them is.
+struct Looks<'a> {
+    index: &'a Index,
+    folder: Folder,
+    as_known: bool,
+    /// The records, once a thread has read them; `None` where they are not whole.
+    found: OnceLock<Option<Vec<u8>>>,
+    /// Bytes of them that threads have taken.
+    passed: Mutex<usize>,
+    changed: AtomicBool,
+}
+
+impl Looks<'_> {
+    /// Has threads of their own begin, where they are worth it, while this one does `meanwhile`; if that finds
+    /// that there is anything to look for, this one looks too.
+    fn beside<T>(&self, meanwhile: impl FnOnce() -> Option<T>) -> Option<T> {
+        // A thread costs about as much as 50 looks.
+        let blocks = self.index.length(Section::Found) / (BLOCK as u64 * 64);
+        let threads = match blocks {
+            0 => 0,
+            _ => blocks.min(Core::count() as u64 - 1).min(THREADS),
+        };
+        let core = Core::current();
+        let elsewhere = || {
+            core.leave();
+            self.look();
+        };
+        thread::scope(|scope| {
+            (0..threads).for_each(|_| {
+                scope.spawn(elsewhere);
+                Core::give_turn();
+            });
+            let known = meanwhile();
+            match known {
+                Some(_) => self.look(),
+                None => self.changed.store(true, Ordering::Relaxed),
+            }
+            known
+        })
+    }
+
+    fn found(&self) -> Option<&[u8]> {
+        let read = || self.index.read(Section::Found);
+        self.found.get_or_init(read).as_deref()
+    }
+
+    fn block(&self) -> Option<&[u8]> {
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let block = Records(self.found()?.get(*passed..)?).block(BLOCK)?;
+        *passed += block.len();
+        Some(block)
+    }
+
+    fn look(&self) {
+        while !self.changed.load(Ordering::Relaxed)
+            && let Some(block) = self.block()
+        {
             let mut records = Records(block);
             let same = records.by_ref().all(|(path, found)| {
-                let known = as_known && matches!(found, Found::Kind(_)) && !path.contains('/');
-                known || found.still(folder, path)
+                let known = self.as_known && matches!(found, Found::Kind(_)) && !path.contains('/');
+                known || found.still(&self.folder, path)
             });
             if !same || !records.0.is_empty() {
-                changed.store(true, Ordering::Relaxed);
+                self.changed.store(true, Ordering::Relaxed);
             }
         }
-    };
-    // A thread costs about as much as 50 looks.
-    let blocks = todo.lock().unwrap_or_else(PoisonError::into_inner).0.len() / (BLOCK * 64);
-    let threads = match blocks {
-        0 => 1,
-        _ => thread::available_parallelism().map_or(1, NonZero::get),
-    };
-    let core = Core::current();
-    let elsewhere = || {
-        core.leave();
-        work();
-    };
-    thread::scope(|scope| {
-        (0..blocks.min(threads - 1)).for_each(|_| {
-            scope.spawn(elsewhere);
-            Core::give_turn();
-        });
-        work();
-    });
-    !changed.into_inner()
+    }
+
+    /// The records, where all were looked at and none has changed.
+    fn unchanged(self) -> Option<Vec<u8>> {
+        let found = self.found.into_inner()??;
+        let passed = self
+            .passed
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        (!self.changed.into_inner() && passed == found.len()).then_some(found)
+    }
 }
