@@ -112,11 +112,13 @@ pub fn judge_with(
             Vec::new()
         }
     };
-    let ders = [
-        read("C03", "ca-cert.pem", bundle.ca_cert),
-        read("C03", "cert-chain.pem", bundle.cert_chain),
-        read("C03", "root-cert.pem", bundle.root_cert),
-    ];
+    let ca = read("C03", "ca-cert.pem", bundle.ca_cert);
+    // Below a root of its own a signing certificate is all of its chain.
+    let chain = match !ca.is_empty() && bundle.cert_chain == bundle.ca_cert {
+        true => ca.clone(),
+        false => read("C03", "cert-chain.pem", bundle.cert_chain),
+    };
+    let ders = [ca, chain, read("C03", "root-cert.pem", bundle.root_cert)];
     let mut parsed = Vec::new();
     for (ders, name) in ders
         .iter()

@@ -127,61 +127,66 @@ pub(super) fn may_stand(
     anchor: bool,
     now: OffsetDateTime,
 ) -> Vec<PkiError> {
-    let facts = read::facts(cert);
-    let subject = facts.subject.clone();
+    // Nearly every certificate may stand: what is told of one that may not is made where it is told.
+    let subject = || read::name_text(cert.subject());
+    let validity = cert.validity();
+    let (begin, end) = (
+        validity.not_before.to_datetime(),
+        validity.not_after.to_datetime(),
+    );
+    let constraints = cert.basic_constraints().ok().flatten().map(|c| c.value);
     let mut problems = Vec::new();
-    if facts.not_after <= now {
+    if end <= now {
         problems.push(PkiError::Expired {
-            subject: subject.clone(),
-            end: facts.not_after.date().to_string(),
+            subject: subject(),
+            end: end.date().to_string(),
         });
     }
-    if facts.not_before > now {
+    if begin > now {
         problems.push(PkiError::NotYet {
-            subject: subject.clone(),
-            begin: facts.not_before.to_string(),
+            subject: subject(),
+            begin: begin.to_string(),
         });
     }
-    if !facts.is_ca {
-        problems.push(PkiError::NotCa(subject.clone()));
+    if !constraints.is_some_and(|c| c.ca) {
+        problems.push(PkiError::NotCa(subject()));
     }
-    if let Some(pathlen) = facts.pathlen.filter(|p| (*p as usize) < below) {
+    let pathlen = constraints.and_then(|c| c.path_len_constraint);
+    if let Some(pathlen) = pathlen.filter(|p| (*p as usize) < below) {
         problems.push(PkiError::PathLength {
-            subject: subject.clone(),
+            subject: subject(),
             pathlen,
             below,
         });
     }
-    if facts
-        .key_usage
-        .as_ref()
-        .is_some_and(|usage| !usage.contains(&"keyCertSign"))
-    {
-        problems.push(PkiError::KeyUsage(subject.clone()));
+    let usage = cert.key_usage().ok().flatten();
+    if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
+        problems.push(PkiError::KeyUsage(subject()));
     }
     if let Ok(Some(usage)) = cert.extended_key_usage() {
         let usage = usage.value;
         if !(usage.any || usage.server_auth && usage.client_auth) {
-            problems.push(PkiError::ExtendedKeyUsage(subject.clone()));
+            problems.push(PkiError::ExtendedKeyUsage(subject()));
         }
     }
-    problems.extend(weak_key(&facts).map(PkiError::Algorithm));
+    problems.extend(weak_key(cert).map(PkiError::Algorithm));
     if !anchor {
         problems.extend(
-            weak_signature(cert).map(|algorithm| PkiError::WeakSignature { subject, algorithm }),
+            weak_signature(cert).map(|algorithm| PkiError::WeakSignature {
+                subject: subject(),
+                algorithm,
+            }),
         );
     }
     problems
 }
 
 /// A key that is not for a mesh (facts F2.8, C08): its kind.
-pub(super) fn weak_key(facts: &read::CertFacts) -> Option<String> {
-    let bits = facts
-        .describe_key
-        .strip_prefix("RSA ")
-        .and_then(|b| b.parse().ok());
-    let fine = facts.algorithm.is_some() || bits.is_some_and(|b| key::RSA_BITS.contains(&b));
-    (!fine).then(|| facts.describe_key.clone())
+pub(super) fn weak_key(cert: &X509Certificate) -> Option<String> {
+    let (algorithm, kind) = read::key_kind(cert.public_key().raw);
+    let bits = kind.strip_prefix("RSA ").and_then(|b| b.parse().ok());
+    let fine = algorithm.is_some() || bits.is_some_and(|b| key::RSA_BITS.contains(&b));
+    (!fine).then(|| kind.into_owned())
 }
 
 /// A signature that Go refuses, which knows SHA-256, SHA-384 and SHA-512 only: its algorithm.

@@ -178,7 +178,7 @@ fn facts(pair: &KeyPair) -> KeyFacts {
     let (algorithm, describe) = super::read::key_kind(&spki);
     KeyFacts {
         algorithm,
-        describe,
+        describe: describe.into_owned(),
         public_key: digest(&spki),
     }
 }

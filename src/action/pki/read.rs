@@ -1,5 +1,7 @@
 //! Certificates as they are found: what they say, whose key they carry, who signed them.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::signature;
 use time::OffsetDateTime;
 use x509_parser::{
@@ -209,30 +211,32 @@ pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, PkiError> {
 }
 
 pub(super) fn verify(cert: &X509Certificate, issuer: &X509Certificate) -> Result<(), PkiError> {
-    let subject = name_text(cert.subject());
+    let subject = || name_text(cert.subject());
     if cert.issuer().as_raw() != issuer.subject().as_raw() {
-        let (issuer, found) = (name_text(cert.issuer()), name_text(issuer.subject()));
         return Err(PkiError::OtherIssuer {
-            subject,
-            issuer,
-            found,
+            subject: subject(),
+            issuer: name_text(cert.issuer()),
+            found: name_text(issuer.subject()),
         });
     }
     if let (Some(named), Some(has)) = (authority_key_id(cert), subject_key_id(issuer))
         && named != has
     {
-        return Err(PkiError::OtherKeyId(subject));
+        return Err(PkiError::OtherKeyId(subject()));
     }
     if signature_holds(cert, issuer.public_key()) {
         return Ok(());
     }
     // What the library will not check is told for what it is.
-    if let Some(kind) = issuer::weak_key(&facts(issuer)) {
+    if let Some(kind) = issuer::weak_key(issuer) {
         return Err(PkiError::Algorithm(kind));
     }
     Err(match issuer::weak_signature(cert) {
-        Some(algorithm) => PkiError::WeakSignature { subject, algorithm },
-        None => PkiError::Signature(subject),
+        Some(algorithm) => PkiError::WeakSignature {
+            subject: subject(),
+            algorithm,
+        },
+        None => PkiError::Signature(subject()),
     })
 }
 
@@ -285,7 +289,7 @@ pub(super) fn facts(cert: &X509Certificate) -> CertFacts {
         issuer: name_text(cert.issuer()),
         self_issued: cert.subject().as_raw() == cert.issuer().as_raw(),
         algorithm,
-        describe_key,
+        describe_key: describe_key.into_owned(),
         public_key: digest(spki),
         not_before: cert.validity().not_before.to_datetime(),
         not_after: cert.validity().not_after.to_datetime(),
@@ -329,9 +333,9 @@ fn key_usage(cert: &X509Certificate) -> Option<Vec<&'static str>> {
 }
 
 /// Kind of a public key (SubjectPublicKeyInfo, DER): the plan's, where it has one, and in words.
-pub(super) fn key_kind(spki: &[u8]) -> (Option<KeyAlgorithm>, String) {
+pub(super) fn key_kind(spki: &[u8]) -> (Option<KeyAlgorithm>, Cow<'static, str>) {
     let Ok((_, spki)) = SubjectPublicKeyInfo::from_der(spki) else {
-        return (None, "unknown".to_owned());
+        return (None, "unknown".into());
     };
     match spki.parsed() {
         Ok(PublicKey::RSA(rsa)) => {
@@ -341,7 +345,7 @@ pub(super) fn key_kind(spki: &[u8]) -> (Option<KeyAlgorithm>, String) {
                 4096 => Some(KeyAlgorithm::Rsa4096),
                 _ => None,
             };
-            (algorithm, format!("RSA {}", rsa.key_size()))
+            (algorithm, format!("RSA {}", rsa.key_size()).into())
         }
         Ok(PublicKey::EC(_)) => {
             let curve = spki
@@ -351,21 +355,22 @@ pub(super) fn key_kind(spki: &[u8]) -> (Option<KeyAlgorithm>, String) {
                 .and_then(|p| p.as_oid().ok());
             match curve {
                 Some(curve) if curve == oid::OID_EC_P256 => {
-                    (Some(KeyAlgorithm::EcdsaP256), "ECDSA P-256".to_owned())
+                    (Some(KeyAlgorithm::EcdsaP256), "ECDSA P-256".into())
                 }
                 Some(curve) if curve == oid::OID_NIST_EC_P384 => {
-                    (Some(KeyAlgorithm::EcdsaP384), "ECDSA P-384".to_owned())
+                    (Some(KeyAlgorithm::EcdsaP384), "ECDSA P-384".into())
                 }
                 curve => (
                     None,
                     format!(
                         "EC on curve {}",
                         curve.map(|c| c.to_string()).unwrap_or_default()
-                    ),
+                    )
+                    .into(),
                 ),
             }
         }
-        _ => (None, spki.algorithm.algorithm.to_string()),
+        _ => (None, spki.algorithm.algorithm.to_string().into()),
     }
 }
 

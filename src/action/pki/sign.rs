@@ -155,7 +155,7 @@ impl Issuer {
         now: OffsetDateTime,
     ) -> Result<Signed, PkiError> {
         let subject = SubjectPublicKeyInfo::from_der(public_key)
-            .map_err(|_| PkiError::Algorithm(read::key_kind(public_key).1))?;
+            .map_err(|_| PkiError::Algorithm(read::key_kind(public_key).1.into_owned()))?;
         if request.role != Role::Workload && !self.signs_cas() {
             return Err(PkiError::WorkloadsOnly(self.subject_text()));
         }
