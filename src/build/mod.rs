@@ -222,7 +222,7 @@ pub fn run(
         witness.enter(&site.plan.work_dir, paths);
     }
     // kubectl, where it is asked for its contexts, takes as long as a walk.
-    let (judgement, absent) = thread::scope(|scope| {
+    let (mut judgement, absent) = thread::scope(|scope| {
         let absent = lock
             .as_ref()
             .map(|_| scope.spawn(|| steps::preflight(site, &order)));
@@ -247,6 +247,7 @@ pub fn run(
                 ),
                 source,
             })?;
+            let publisher = publisher.knowing(std::mem::take(&mut judgement.listing));
             let memory = memory.filter(|_| !denied);
             let after: Box<dyn FnOnce(&Log)> = match (memory, renewal) {
                 (Some((_, witness)), Some(renewal)) => {

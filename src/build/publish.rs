@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Write,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,6 +17,7 @@ use foldhash::HashMap;
 use time::{OffsetDateTime, macros::format_description};
 use zeroize::Zeroizing;
 
+use super::freshness::Listing;
 use crate::host::{Disk, Kind, Stat};
 
 /// Prefix of a file staged beside its target, where that is on another filesystem than the stage.
@@ -52,6 +54,10 @@ impl Staged {
     }
 }
 
+/// So many folders that are made aside stand in one folder of the stage: the filesystem searches what is in it for
+/// each that is made or gets its name.
+const SHELF: u64 = 64;
+
 /// So few files or folders are synced one by one: that waits for nothing that others wrote. A sync of the whole
 /// filesystem costs about as much as three of these, and is paid for any number.
 const FEW: usize = 8;
@@ -86,6 +92,8 @@ pub struct Publisher {
     device: u64,
     /// The folder that the stage's own stands in, and its filesystem: nearly every folder goes there.
     home: (Utf8PathBuf, Option<u64>),
+    /// What was in it before this run.
+    listing: Listing,
     next: AtomicU64,
     places: Mutex<HashMap<String, Slot>>,
     /// Folders made aside whose files get their names one by one, and which then are empty.
@@ -122,12 +130,19 @@ impl Publisher {
             archive,
             device,
             home,
+            listing: Listing::default(),
             next: AtomicU64::new(0),
             places: Mutex::default(),
             parted: Mutex::default(),
             renamed: Mutex::new(Some(BTreeSet::new())),
             stamp,
         })
+    }
+
+    /// Spares a look at each folder that was not there before this run. Thousands of them wait for each other, and for
+    /// the renames beside them; where one is there by now, its files get their names one by one.
+    pub fn knowing(self, listing: Listing) -> Self {
+        Self { listing, ..self }
     }
 
     /// Writes `bytes` aside for `to`. Where there is no folder for it yet, one is made aside, which gets its name
@@ -154,12 +169,24 @@ impl Publisher {
         match at {
             At::Stage(number) => self.stage.join(number.to_string()),
             At::Apart(folder) => {
-                let mut path = self.stage.join(folder.to_string());
+                let mut path = self.apart(folder);
                 path.push(to.file_name().unwrap_or_default());
                 path
             }
             At::Beside(number) => dir.join(format!("{BESIDE}{number}")),
         }
+    }
+
+    /// The path of a folder that is made aside, with room for a file's name.
+    fn apart(&self, folder: u64) -> Utf8PathBuf {
+        let mut path = String::with_capacity(self.stage.as_str().len() + 80);
+        path += self.stage.as_str();
+        let _ = write!(path, "/shelf-{}/{folder}", folder / SHELF);
+        path.into()
+    }
+
+    fn shelf(&self, number: u64) -> Utf8PathBuf {
+        self.stage.join(format!("shelf-{number}"))
     }
 
     fn slot(&self, dir: &Utf8Path) -> Slot {
@@ -175,7 +202,11 @@ impl Publisher {
         let slot = self.slot(dir);
         let mut known = held(&slot);
         if known.is_none() {
-            let place = match self.device_of(dir)? {
+            let device = match self.listing.lacks(dir) {
+                true => None,
+                false => self.device_of(dir)?,
+            };
+            let place = match device {
                 Some(device) => Place::There {
                     beside: device != self.device,
                 },
@@ -187,8 +218,7 @@ impl Publisher {
                     };
                     if at == Some(self.device) {
                         let folder = number();
-                        self.disk
-                            .make_dir(&self.stage.join(folder.to_string()), 0o755)?;
+                        self.disk.make_dir(&self.apart(folder), 0o755)?;
                         Place::Apart { folder, files: 0 }
                     } else {
                         self.disk.make_dir(dir, 0o755)?;
@@ -234,7 +264,7 @@ impl Publisher {
         let mut place = held(&slot);
         let whole = match &*place {
             Some(Place::Apart { folder, files }) => {
-                let at = self.stage.join(folder.to_string());
+                let at = self.apart(*folder);
                 let whole = *files == count && self.disk.rename(&at, dir).is_ok();
                 if !whole {
                     held(&self.parted).push(*folder);
@@ -385,7 +415,10 @@ impl Publisher {
     pub fn sync_published(&self, log: &Utf8Path) -> io::Result<()> {
         // Only now does nobody write into them any more. What stays is the next run's to remove.
         for folder in held(&self.parted).drain(..) {
-            let _ = self.disk.remove_dir(&self.stage.join(folder.to_string()));
+            let _ = self.disk.remove_dir(&self.apart(folder));
+        }
+        for number in 0..self.next.load(Ordering::Relaxed).div_ceil(SHELF) {
+            let _ = self.disk.remove_dir(&self.shelf(number));
         }
         if let Some(dirs) = self.renamed().as_ref().filter(|dirs| dirs.len() <= FEW) {
             // First the archive: no old file must be gone from its folder and not yet be there.

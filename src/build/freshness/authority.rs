@@ -175,7 +175,7 @@ impl Judge<'_> {
 
     /// The first of these files that stands in the folder of a cluster or a workload.
     fn holds(&self, name: &str, files: &[Named]) -> Option<String> {
-        if self.eyes.is_unlisted(name) {
+        if self.eyes.listing.lacks_name(name) {
             return None;
         }
         let mut names = files.iter().map(|file| file(&self.plan.files, name));

@@ -68,6 +68,33 @@ impl Sights {
     }
 }
 
+/// The names in a folder, where they were listed.
+#[derive(Debug, Default)]
+pub struct Listing {
+    dir: Utf8PathBuf,
+    names: Option<HashSet<String>>,
+}
+
+impl Listing {
+    pub(super) fn of(dir: &Utf8Path, names: Option<Vec<String>>) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            names: names.map(|names| names.into_iter().collect()),
+        }
+    }
+
+    /// True where nothing in the folder had that path.
+    pub fn lacks(&self, path: &Utf8Path) -> bool {
+        is_in(path, &self.dir) && self.lacks_name(path.file_name().unwrap_or_default())
+    }
+
+    /// True where it had no such name.
+    pub(super) fn lacks_name(&self, name: &str) -> bool {
+        let names = self.names.as_ref();
+        names.is_some_and(|names| !names.contains(name))
+    }
+}
+
 /// Files as this walk sees them, each looked at once.
 pub(super) struct Eyes<'a> {
     pub(super) graph: &'a Graph,
@@ -76,8 +103,7 @@ pub(super) struct Eyes<'a> {
     pub(super) seen: Sights,
     /// Folders of outputs, each looked at once.
     pub(super) folders: HashMap<&'a str, Option<Kind>>,
-    /// The work directory, and the names in it where they were listed.
-    pub(super) work_dir: (&'a Utf8Path, Option<HashSet<String>>),
+    pub(super) listing: Listing,
     /// Files that will be brought back, and from where: their bytes are there already.
     pub(super) back: HashMap<FileId, Utf8PathBuf>,
     /// Files whose identity or content the log does not know as they are now.
@@ -107,8 +133,7 @@ impl<'a> Eyes<'a> {
         if let Some(kind) = self.folders.get(dir.as_str()) {
             return Ok(*kind);
         }
-        let name = dir.file_name().unwrap_or_default();
-        let kind = match is_in(dir, self.work_dir.0) && self.is_unlisted(name) {
+        let kind = match self.listing.lacks(dir) {
             true => None,
             false => self.disk.kind(dir)?,
         };
@@ -120,12 +145,6 @@ impl<'a> Eyes<'a> {
     fn is_nowhere(&mut self, path: &'a Utf8Path) -> bool {
         let dir = path.parent();
         dir.is_some_and(|dir| matches!(self.folder(dir), Ok(None)))
-    }
-
-    /// True where the work directory was listed and has nothing of that name.
-    pub(super) fn is_unlisted(&self, name: &str) -> bool {
-        let names = self.work_dir.1.as_ref();
-        names.is_some_and(|names| !names.contains(name))
     }
 
     fn look_now(&mut self, file: FileId) -> Seen {

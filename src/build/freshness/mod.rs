@@ -27,8 +27,8 @@ use crate::{
     report::event::{UNDONE, Verdict},
 };
 use authority::Cause;
-pub use look::facts;
 use look::{Eyes, Seen, Sights, Sound};
+pub use look::{Listing, facts};
 pub use verdict::{Ask, Judged, Judgement, Notice, Verdicts};
 
 /// The walk.
@@ -66,10 +66,7 @@ pub fn judge(site: &Site, disk: &dyn Look, log: &Log, ask: &Ask, order: &[TaskId
         disk,
         seen: Sights::of(graph.files.len()),
         folders: HashMap::new(),
-        work_dir: (
-            &plan.work_dir,
-            names.map(|names| names.into_iter().collect()),
-        ),
+        listing: Listing::of(&plan.work_dir, names),
         back: HashMap::new(),
         news: Vec::new(),
     };
@@ -97,6 +94,7 @@ pub fn judge(site: &Site, disk: &dyn Look, log: &Log, ask: &Ask, order: &[TaskId
     }
     walk.root_end();
     walk.found.seen = walk.eyes.news;
+    walk.found.listing = walk.eyes.listing;
     walk.found
 }
 

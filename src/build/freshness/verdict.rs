@@ -7,6 +7,7 @@ use camino::Utf8Path;
 use foldhash::{HashMap, HashSet};
 use smol_str::SmolStr;
 
+use super::look::Listing;
 use crate::{
     build::log::{FileRecord, TaskRecord},
     graph::TaskId,
@@ -188,6 +189,8 @@ pub struct Judgement {
     pub seen: Vec<(SmolStr, FileRecord)>,
     /// From then on the same files may be judged otherwise, seconds since 1970: a certificate comes near its end.
     pub until: i64,
+    /// What was in the work directory, where that was asked.
+    pub listing: Listing,
 }
 
 impl Default for Judgement {
@@ -197,6 +200,7 @@ impl Default for Judgement {
             notices: Vec::new(),
             seen: Vec::new(),
             until: i64::MAX,
+            listing: Listing::default(),
         }
     }
 }
