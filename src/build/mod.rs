@@ -411,7 +411,8 @@ fn undone<'a>(
     verdicts: &Verdicts,
     order: &[TaskId],
 ) -> impl Iterator<Item = Event> + use<'a> {
-    let mut groups: IndexMap<[&'a str; 3], Vec<TaskId>> = IndexMap::new();
+    let mut groups: IndexMap<[&'a str; 3], Vec<TaskId>, foldhash::fast::RandomState> =
+        IndexMap::default();
     let mut order = order.to_vec();
     order.sort_unstable();
     for id in order {

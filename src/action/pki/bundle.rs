@@ -104,38 +104,22 @@ pub fn judge_with(
             );
         }
     }
-    let mut read = |rule, name: &str, bytes| match pem::certificates(bytes) {
-        Ok(ders) => ders,
-        Err(PkiError::Empty) => Vec::new(),
-        Err(e) => {
-            found.error(rule, format!("{name}: {e}"));
-            Vec::new()
-        }
+    let ders = found.read("ca-cert.pem", bundle.ca_cert);
+    let ca = found.parse("ca-cert.pem", &ders);
+    // Right below the root a signing certificate is all of its chain.
+    let is_all = !ca.is_empty() && bundle.cert_chain == bundle.ca_cert;
+    let ders = match is_all {
+        true => Vec::new(),
+        false => found.read("cert-chain.pem", bundle.cert_chain),
     };
-    let ca = read("C03", "ca-cert.pem", bundle.ca_cert);
-    // Below a root of its own a signing certificate is all of its chain.
-    let chain = match !ca.is_empty() && bundle.cert_chain == bundle.ca_cert {
-        true => ca.clone(),
-        false => read("C03", "cert-chain.pem", bundle.cert_chain),
-    };
-    let ders = [ca, chain, read("C03", "root-cert.pem", bundle.root_cert)];
-    let mut parsed = Vec::new();
-    for (ders, name) in ders
-        .iter()
-        .zip(["ca-cert.pem", "cert-chain.pem", "root-cert.pem"])
-    {
-        let certs: Result<Vec<_>, _> = ders.iter().map(|der| read::parse(der)).collect();
-        parsed.push(certs.unwrap_or_else(|e| {
-            found.error("C03", format!("{name}: {e}"));
-            Vec::new()
-        }));
-    }
-    if let [ca, chain, roots] = parsed.as_slice()
-        && let Some(ca) = ca.first()
-    {
-        found.key(key, ca);
-        found.path(ca, chain, roots, now);
-        found.form(ca, chain, roots);
+    let more = found.parse("cert-chain.pem", &ders);
+    let chain = if is_all { &ca } else { &more };
+    let ders = found.read("root-cert.pem", bundle.root_cert);
+    let roots = found.parse("root-cert.pem", &ders);
+    if let Some(first) = ca.first() {
+        found.key(key, first);
+        found.path(first, chain, &roots, now);
+        found.form(first, chain, &roots);
     }
     found.0
 }
@@ -157,6 +141,26 @@ impl Findings {
             severity: Severity::Warning,
             message,
         });
+    }
+
+    fn read(&mut self, name: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
+        match pem::certificates(bytes) {
+            Ok(ders) => ders,
+            // That was told.
+            Err(PkiError::Empty) => Vec::new(),
+            Err(e) => {
+                self.error("C03", format!("{name}: {e}"));
+                Vec::new()
+            }
+        }
+    }
+
+    fn parse<'a>(&mut self, name: &str, ders: &'a [Vec<u8>]) -> Vec<X509Certificate<'a>> {
+        let certs: Result<_, _> = ders.iter().map(|der| read::parse(der)).collect();
+        certs.unwrap_or_else(|e| {
+            self.error("C03", format!("{name}: {e}"));
+            Vec::new()
+        })
     }
 
     fn key(&mut self, key: Result<Digest, PkiError>, ca: &X509Certificate) {
