@@ -247,11 +247,13 @@ def ecdsa():
     case, clusters = "1,000 ECDSA from nothing", 1_000
     path = plan(WORK / "ecdsa", clusters)
     ours, loop = [], []
-    for n in range(15):
-        for dirs, took, command in (
-            ("loop", loop, lambda d: (FLOOR, "build", clusters, d)),
-            ("ours", ours, lambda d: (MESHPLAN, "run", path, "-q", "-C", d)),
-        ):
+    both = [
+        ("loop", loop, lambda d: (FLOOR, "build", clusters, d)),
+        ("ours", ours, lambda d: (MESHPLAN, "run", path, "-q", "-C", d)),
+    ]
+    for n in range(21):
+        both.reverse()  # what one leaves to be written back is not always the same one's loss
+        for dirs, took, command in both:
             folder = WORK / f"ecdsa-{dirs}-{n}"
             folder.mkdir()
             took.append(timed(*command(folder))[0])
