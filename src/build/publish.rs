@@ -177,16 +177,18 @@ impl Publisher {
         }
     }
 
-    /// The path of a folder that is made aside, with room for a file's name.
+    /// The path of a folder that is made aside.
     fn apart(&self, folder: u64) -> Utf8PathBuf {
-        let mut path = String::with_capacity(self.stage.as_str().len() + 80);
-        path += self.stage.as_str();
-        let _ = write!(path, "/shelf-{}/{folder}", folder / SHELF);
-        path.into()
+        let mut path = self.shelf(folder / SHELF);
+        path.push(folder.to_string());
+        path
     }
 
+    /// One of the stage's folders, with room in its path for what is asked for below it.
     fn shelf(&self, number: u64) -> Utf8PathBuf {
-        self.stage.join(format!("shelf-{number}"))
+        let mut path = String::with_capacity(self.stage.as_str().len() + 80);
+        let _ = write!(path, "{}/shelf-{number}", self.stage);
+        path.into()
     }
 
     fn slot(&self, dir: &Utf8Path) -> Slot {

@@ -332,6 +332,7 @@ fn look_up(
     let lock = Lock::take(&state.join("lock"), "meshplan run").ok()?;
     let index = Index::open(&state)?;
     let mut head: Head = index.json(Section::Head)?;
+    let path = normalize(&request.cwd.join(request.file));
     let folder = Folder::open(&work_dir).ok()?;
     let names = names_stamp(&folder, SystemClock.now());
     let looks = Looks {
@@ -350,7 +351,7 @@ fn look_up(
             && (head.since..head.until).contains(&now)
             && Surroundings::list(machine, &state.join("stage")).is_ok_and(|left| left.is_empty())
             && log_stamp(&state, machine) == Some(head.log);
-        same.then(|| plan_cut(request, machine, &head, &index, details))?
+        same.then(|| plan_cut(&path, machine, &head, &index, details))?
     })?;
     let found = looks.unchanged()?;
     let anew = names.is_some() && names != head.names;
@@ -363,7 +364,7 @@ fn look_up(
             found,
             cut,
             text,
-            path: normalize(&request.cwd.join(request.file)),
+            path,
         })));
     }
     let left = match details {
@@ -390,21 +391,20 @@ fn look_up(
 /// Where the plan was edited, if it was, with its new text. `None` where what it is read with changed too, or the
 /// edit is not one that the index knows how to cut out.
 fn plan_cut(
-    request: &plan::Request,
+    path: &Utf8Path,
     machine: &RealDisk,
     head: &Head,
     index: &Index,
     details: bool,
 ) -> Option<Option<(Cut, String)>> {
-    let path = normalize(&request.cwd.join(request.file));
-    let (of_plan, rest): (Vec<_>, Vec<_>) = head.asked.iter().partition(|asked| asked.is_of(&path));
-    if !is_readable(machine, &path) || !rest.iter().all(|asked| asked.still(machine)) {
+    let (of_plan, rest): (Vec<_>, Vec<_>) = head.asked.iter().partition(|asked| asked.is_of(path));
+    if !is_readable(machine, path) || !rest.iter().all(|asked| asked.still(machine)) {
         return None;
     }
     if of_plan.iter().all(|asked| asked.still(machine)) {
         return Some(None);
     }
-    let text = String::from_utf8(Look::read(machine, &path).ok()?).ok()?;
+    let text = String::from_utf8(Look::read(machine, path).ok()?).ok()?;
     let old = String::from_utf8(index.read(Section::Text)?).ok()?;
     let nodes = Nodes::of_bytes(&index.read(Section::Nodes)?)?;
     // What is undone elsewhere is told by its number alone.
@@ -461,7 +461,9 @@ impl Looks<'_> {
         let blocks = self.index.length(Section::Found) / (BLOCK as u64 * 64);
         let threads = match blocks {
             0 => 0,
-            _ => blocks.min(Core::count() as u64 - 1).min(THREADS),
+            _ => blocks
+                .min(Core::count().saturating_sub(1) as u64)
+                .min(THREADS),
         };
         let core = Core::current();
         let elsewhere = || {
